@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT */
+/** @file gmem.h
+ * Everything of libgmem: programs include this header and link with `pkg-config --libs libgmem`.
+ */
+#ifndef GMEM_H
+#define GMEM_H
+
+#include <gmem/base.h>
+#include <gmem/vm.h>
+#include <gmem/vcpu.h>
+#include <gmem/memory.h>
+#include <gmem/populate.h>
+
+#endif

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: MIT */
+/** @file gmem/memory.h
+ * Guest memory: one file, its mappings and its memslots.
+ */
+#ifndef GMEM_MEMORY_H
+#define GMEM_MEMORY_H
+
+#include <gmem/base.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct gmem_vm;
+
+/** One guest memory file: a guest_memfd, a memfd, or a memfd on huge pages. Opaque. */
+struct gmem;
+
+#define GMEM_NEED_MAPPABLE (UINT64_C(1) << 0) /**< The VMM may map and touch it. */
+#define GMEM_NEED_PRIVATE (UINT64_C(1) << 1)  /**< Ranges can be made private to the guest. */
+#define GMEM_NEED_LAZY (UINT64_C(1) << 2)     /**< The guest's own page faults can be served by a pager. */
+#define GMEM_NEED_HIDDEN (UINT64_C(1) << 3)   /**< Out of the host kernel's direct map. */
+#define GMEM_NEED_HUGE_2M (UINT64_C(1) << 4)  /**< On 2 MiB pages. */
+#define GMEM_NEED_HUGE_1G (UINT64_C(1) << 5)  /**< On 1 GiB pages. */
+
+/** What the memory is made of. */
+enum gmem_backing {
+	GMEM_BACKING_AUTO = 0,        /**< The best that satisfies the needs. */
+	GMEM_BACKING_GUEST_MEMFD = 1, /**< KVM_CREATE_GUEST_MEMFD; with GMEM_NEED_PRIVATE perhaps beside a memfd. */
+	GMEM_BACKING_MEMFD = 2,       /**< memfd_create(). */
+	GMEM_BACKING_HUGETLB = 3      /**< memfd_create() on huge pages; 2 MiB unless GMEM_NEED_HUGE_1G. */
+};
+
+/** Options of gmem_create(). */
+struct gmem_create_opts {
+	uint64_t size;     /**< sizeof(struct gmem_create_opts) */
+	uint64_t need;     /**< GMEM_NEED_*; 0 = GMEM_NEED_MAPPABLE */
+	uint64_t flags;    /**< none yet: 0 */
+	uint32_t backing;  /**< enum gmem_backing; a named backing is made or the call fails, it is never replaced */
+	uint32_t reserved; /**< must be 0 */
+	const char *name;  /**< shown in /proc/PID/maps for memfds, copied, 200 bytes at most; NULL = "gmem" */
+};
+
+#define GMEM_MAP_READONLY (UINT64_C(1) << 0) /**< Map for reading only. */
+
+/** Options of gmem_map(). */
+struct gmem_map_opts {
+	uint64_t size;  /**< sizeof(struct gmem_map_opts) */
+	uint64_t flags; /**< GMEM_MAP_* */
+	/** Put the mapping exactly here, replacing what is mapped there; page-aligned, inside an address range that the caller
+	 * reserved with PROT_NONE and keeps until the memory is destroyed. Unmapping gives the range back as PROT_NONE. NULL =
+	 * anywhere. */
+	void *address;
+};
+
+#define GMEM_BIND_READONLY (UINT64_C(1) << 0)  /**< The guest may only read; its writes become MMIO exits. */
+#define GMEM_BIND_DIRTY_LOG (UINT64_C(1) << 1) /**< KVM records which pages the guest writes. */
+
+/** Options of gmem_bind(). */
+struct gmem_bind_opts {
+	uint64_t size;  /**< sizeof(struct gmem_bind_opts) */
+	uint64_t flags; /**< GMEM_BIND_* */
+};
+
+/** Which file gmem_get_fd() lends. */
+enum gmem_fd_kind {
+	GMEM_FD_MEMORY = 0,      /**< The memory; of a pair the private half. */
+	GMEM_FD_SHARED_HALF = 1, /**< Of a pair: the memfd that is the shared half. */
+	GMEM_FD_PAGE_MAP = 2     /**< With GMEM_NEED_LAZY: the two-bit page map. */
+};
+
+/** What gmem_query() tells. */
+struct gmem_info {
+	uint64_t size;               /**< sizeof(struct gmem_info), set by the caller */
+	uint64_t length;             /**< bytes */
+	uint64_t page_size;          /**< bytes; offsets and lengths are multiples of it */
+	uint64_t need;               /**< what was asked for */
+	uint64_t populated;          /**< bytes that populate calls have written so far */
+	uint64_t skipped;            /**< bytes that populate calls found to be zero and left unallocated */
+	uint32_t backing;            /**< enum gmem_backing that was made */
+	uint32_t mechanism;          /**< enum gmem_mechanism of the creation */
+	uint32_t populate_mechanism; /**< enum gmem_mechanism that the last populate call ended with, 0 = none was made */
+	uint32_t slots;              /**< memslots bound now */
+	uint32_t in_place;           /**< 1 = private and shared pages live in one file */
+	uint32_t reserved;           /**< 0 */
+};
+
+/** Makes new memory that reads as zeros. Nothing is allocated before it is touched or populated.
+ *
+ * Chooses the backing by need; gmem_query() tells what was chosen and gmem_vm_explain() why. A memfd is sealed against growing
+ * and shrinking. With GMEM_NEED_LAZY the page map is made too: a sealed memfd with two bits for every page.
+ *
+ * @param vm      the VM; the memory holds a claim on it
+ * @param length  bytes, a multiple of the page size of the backing, 2^62 at most
+ * @param mem     out: the handle; give it up with gmem_destroy()
+ * @param opts    options, or NULL
+ * @return 0; -EINVAL a NULL argument, a bad length or option; -E2BIG an option of a later library; -EOPNOTSUPP nothing here
+ *         satisfies the needs (the sentence names the missing piece), or the named backing cannot; -ENOMEM, or no huge page is
+ *         free; -EMFILE or -ENFILE no fd left; -ESTALE after fork
+ *
+ * @threads{any} @blocks{bounded}
+ * @kernel{memfd: any; guest_memfd that can be mapped: 6.18 (Documentation/virt/kvm/api.rst\, KVM_CREATE_GUEST_MEMFD)} @since{0.1}
+ */
+GMEM_API int gmem_create(struct gmem_vm *vm, uint64_t length, struct gmem **mem, const struct gmem_create_opts *opts);
+
+/** Gives up the caller's claim on the memory; its mappings go away, unless a memslot still needs them.
+ *
+ * Memory that is bound lives on inside, out of reach, until the last claim on its VM is gone: see gmem_vm_close(). Unbind first to
+ * free it now.
+ *
+ * @param mem  from gmem_create(), or NULL; no other thread may be in a call on it
+ *
+ * @threads{object} @blocks{no} @since{0.1}
+ */
+GMEM_API void gmem_destroy(struct gmem *mem);
+
+/** Address of a mapping of a range; makes one unless one that covers it is there already.
+ *
+ * The mapping is shared, readable and (without GMEM_MAP_READONLY) writable, and belongs to the memory: it lasts until gmem_unmap()
+ * or gmem_destroy(). With `opts->address` a new mapping is always made.
+ *
+ * @param mem      the memory; -EOPNOTSUPP if it was not created GMEM_NEED_MAPPABLE
+ * @param offset   where the range begins in the memory; bytes, a multiple of the page size
+ * @param length   bytes, a multiple of the page size, not 0, within the memory
+ * @param address  out: where the range begins in this process
+ * @param opts     options, or NULL
+ * @return 0; -EINVAL a bad argument, or `opts->address` overlaps a mapping of this memory; -E2BIG an option of a later library;
+ *         -EOPNOTSUPP; -ENOMEM no address space, or no huge page is free; -ESTALE after fork
+ *
+ * @threads{any} @blocks{bounded} @kernel{guest_memfd: 6.18; others any} @since{0.1}
+ */
+GMEM_API int gmem_map(struct gmem *mem, uint64_t offset, uint64_t length, void **address, const struct gmem_map_opts *opts);
+
+/** Removes all mappings that lie in a range.
+ *
+ * @param mem     the memory
+ * @param offset  bytes, a multiple of the page size
+ * @param length  bytes, a multiple of the page size, not 0, within the memory
+ * @return 0, also when nothing was mapped there; -EINVAL a bad argument, or a mapping lies only partly in the range (nothing
+ *         was changed); -EBUSY a memslot or a call in another thread uses one of them (nothing was changed); a code of munmap():
+ *         mappings before the failing one are gone; -ESTALE after fork
+ *
+ * @threads{any} @blocks{bounded} @kernel{any} @since{0.1}
+ */
+GMEM_API int gmem_unmap(struct gmem *mem, uint64_t offset, uint64_t length);
+
+/** Puts a range into the guest's physical address space, through one memslot.
+ *
+ * Memory on a guest_memfd is bound to its file, unless the flags or GMEM_NEED_LAZY want a plain memslot over a mapping of it;
+ * `userspace_addr` of the memslot is always a mapping of the same range, made by the call where there is none (memory that cannot
+ * be mapped has none). The same slot, gpa and range again with other flags changes the flags; with the same flags nothing happens.
+ *
+ * Memslots that the program sets by itself in the same VM are not known to libgmem; KVM refuses overlaps with them.
+ *
+ * @param mem     the memory
+ * @param slot    KVM's memslot number; the address space in bits 16 and up
+ * @param gpa     guest physical address, a multiple of the page size
+ * @param offset  where the range begins in the memory; bytes, a multiple of the page size
+ * @param length  bytes, a multiple of the page size, not 0, within the memory
+ * @param opts    options, or NULL
+ * @return 0; -EINVAL a bad argument (the kernel too says so of a slot number or gpa out of range); -E2BIG an option of a later
+ *         library; -EEXIST the slot is bound to something else, the guest addresses are taken, or (kernel 7.2 and later; before:
+ *         -EINVAL) the file range is bound already; -EOPNOTSUPP the flags need a mapping and the memory has none; -EIO the VM
+ *         belongs to another process; -ENOMEM; -ESTALE after fork
+ *
+ * @threads{any} @blocks{bounded}
+ * @kernel{guest_memfd: KVM_SET_USER_MEMORY_REGION2\, 6.8 (virt/kvm/kvm_main.c); others any. Without a VM: none} @since{0.1}
+ */
+GMEM_API int gmem_bind(struct gmem *mem, uint32_t slot, uint64_t gpa, uint64_t offset, uint64_t length,
+		       const struct gmem_bind_opts *opts);
+
+/** Deletes a memslot that gmem_bind() made. The mapping stays.
+ *
+ * @param mem   the memory
+ * @param slot  as given to gmem_bind()
+ * @return 0; -EINVAL `mem` is NULL; -ENOENT this memory is not bound to that slot; -EIO the VM belongs to another process; other
+ *         codes of KVM; -ESTALE after fork
+ *
+ * @threads{any} @blocks{bounded} @kernel{any} @since{0.1}
+ */
+GMEM_API int gmem_unbind(struct gmem *mem, uint32_t slot);
+
+/** Tells what was chosen and done.
+ *
+ * @param mem   the memory
+ * @param info  out: `info->size` says how much of it may be written; members that this library does not know become 0
+ * @return 0; -EINVAL a NULL argument or a size below 8; -ESTALE after fork
+ *
+ * @threads{any} @blocks{no} @kernel{none} @since{0.1}
+ */
+GMEM_API int gmem_query(const struct gmem *mem, struct gmem_info *info);
+
+/** Lends a file, for a VMM's own use: to pass it to another process, or to look at it.
+ *
+ * The fd belongs to the memory: do not close it, and do not change what it is (its offset is used by nobody).
+ *
+ * @param mem   the memory
+ * @param kind  which file
+ * @return the fd, 3 or more; -EINVAL `mem` is NULL or `kind` unknown; -ENOENT this memory has no such file; -ESTALE after fork
+ *
+ * @threads{any} @blocks{no} @kernel{none} @since{0.1}
+ */
+GMEM_API int gmem_get_fd(const struct gmem *mem, enum gmem_fd_kind kind);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: MIT */
+/** @file gmem/populate.h
+ * Puts content into guest memory before the guest needs it.
+ *
+ * Ranges here are in bytes, not pages: a kernel image or a device tree of odd size goes in as it is, and a call that stopped in the
+ * middle of a page can be gone on with. Bytes of a page outside the range keep what they are (zeros, in new memory).
+ */
+#ifndef GMEM_POPULATE_H
+#define GMEM_POPULATE_H
+
+#include <gmem/base.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct gmem;
+
+/** Allocate pages of zeros too. Without it, pages that are zero in the source and absent in the memory are left absent: they read
+ * as zeros and cost nothing. A page that exists, or may exist (the kernel does not tell of huge pages), is always overwritten. */
+#define GMEM_POPULATE_KEEP_ZEROS (UINT64_C(1) << 0)
+
+/** Told of progress after every step of a populate call.
+ *
+ * Called in the thread that populates, with no lock of the library held; it may call the library.
+ *
+ * @param user    `user` of the options
+ * @param done    bytes dealt with so far, zeros included
+ * @param length  bytes in all
+ * @return 0 to go on; anything else ends the call with -ECANCELED, unless everything is done already
+ *
+ * @threads{callback} @since{0.1}
+ */
+typedef int (*gmem_progress_fn)(void *user, uint64_t done, uint64_t length);
+
+/** Options of gmem_populate() and gmem_populate_fd(). */
+struct gmem_populate_opts {
+	uint64_t size;             /**< sizeof(struct gmem_populate_opts) */
+	uint64_t flags;            /**< GMEM_POPULATE_* */
+	uint64_t chunk;            /**< bytes a step, a multiple of the page size; 0 = chosen */
+	gmem_progress_fn progress; /**< told after every step, or NULL */
+	void *user;                /**< for `progress` */
+	uint32_t mechanism;        /**< force this enum gmem_mechanism (tests, benchmarks); 0 = the best that works */
+	uint32_t reserved;         /**< must be 0 */
+};
+
+/** Fills shared memory from a buffer.
+ *
+ * In the page map, if the memory has one, a page counts as filled once its last byte has been populated.
+ *
+ * @param mem     the memory
+ * @param offset  where to begin in the memory; bytes, at any alignment
+ * @param length  bytes, not 0, within the memory
+ * @param data    `length` readable bytes, at any alignment, read once
+ * @param done    out, always written when not NULL: bytes dealt with
+ * @param opts    options, or NULL
+ * @return 0; -EINVAL a bad argument or option, or part of a page in memory that only takes whole pages (no GMEM_NEED_MAPPABLE);
+ *         -E2BIG an option of a later library; -EOPNOTSUPP nothing here can fill this
+ *         memory, or the forced mechanism cannot; -ECANCELED the progress callback said stop; -ENOMEM, -ENOSPC or -EFAULT of the
+ *         kernel: out of memory or huge pages; -ESTALE after fork
+ *
+ * @threads{any} @blocks{bounded} @kernel{memfd: any; guest_memfd: 6.18} @since{0.1}
+ */
+GMEM_API int gmem_populate(struct gmem *mem, uint64_t offset, uint64_t length, const void *data, uint64_t *done,
+			   const struct gmem_populate_opts *opts);
+
+/** Fills shared memory from a file, memfd, pipe or socket.
+ *
+ * Holes of a file are not read: they are zeros. When the input ends early the result is -ENODATA and everything that was there is
+ * in: `done` is exact to the byte.
+ *
+ * @param mem        the memory
+ * @param offset     where to begin in the memory; bytes, at any alignment
+ * @param length     bytes, not 0, within the memory
+ * @param fd         readable; where it can seek its file offset is not used, and moved during the call only
+ * @param fd_offset  where to begin in the file; ignored for what cannot seek
+ * @param done       out, always written when not NULL: bytes dealt with. For a pipe or socket: bytes consumed from it and put into
+ *                   memory; none is consumed and lost, except by a failure to store what was just read (at most one step)
+ * @param opts       options, or NULL
+ * @return 0; -ENODATA the input ended before `length`; -EAGAIN nothing to read now on a non-blocking `fd`: poll it and go on;
+ *         -EINTR a signal came while waiting for input: go on; -EBADF, -EISDIR, -EIO and other codes of read(); else as
+ *         gmem_populate()
+ *
+ * @threads{any} @blocks{waits} (for the input) @kernel{memfd: any; guest_memfd: 6.18} @since{0.1}
+ */
+GMEM_API int gmem_populate_fd(struct gmem *mem, uint64_t offset, uint64_t length, int fd, uint64_t fd_offset, uint64_t *done,
+			      const struct gmem_populate_opts *opts);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

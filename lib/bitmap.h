@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: MIT */
+/* Floor 1: one bit for each of a number of things, in words that the caller provides. */
+#ifndef GMEMI_BITMAP_H
+#define GMEMI_BITMAP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define GMEMI_BITMAP_WORDS(bits) (((bits) + 63) / 64)
+
+void gmemi_bitmap_assign(uint64_t *words, size_t bit, bool value);
+bool gmemi_bitmap_test(const uint64_t *words, size_t bit);
+/* How many bits from `bit` on, below `end`, are the same as it. */
+size_t gmemi_bitmap_run(const uint64_t *words, size_t bit, size_t end);
+
+#endif

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT */
+#include "err.h"
+
+#include <gmem/base.h>
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "log.h"
+
+#define NO_CALL "libgmem"
+
+static _Thread_local struct {
+	const char *call;
+	char text[400];
+} last = { .call = NO_CALL };
+
+static const struct {
+	int code;
+	const char *name;
+} names[] = {
+#define NAME(code) { code, #code }
+	NAME(E2BIG),	 NAME(EACCES),	  NAME(EAGAIN),	 NAME(EBADF),	   NAME(EBADFD),  NAME(EBADMSG), NAME(EBUSY),
+	NAME(ECANCELED), NAME(EDEADLK),	  NAME(EEXIST),	 NAME(EFAULT),	   NAME(EFBIG),	  NAME(EINTR),	 NAME(EINVAL),
+	NAME(EIO),	 NAME(EISDIR),	  NAME(EMFILE),	 NAME(ENFILE),	   NAME(ENODATA), NAME(ENODEV),	 NAME(ENOENT),
+	NAME(ENOMEM),	 NAME(ENOSPC),	  NAME(ENOSYS),	 NAME(ENOTTY),	   NAME(ENXIO),	  NAME(EOPNOTSUPP),
+	NAME(EOVERFLOW), NAME(EPERM),	  NAME(EPIPE),	 NAME(EPROTO),	   NAME(ESHUTDOWN), NAME(ESPIPE), NAME(ESRCH),
+	NAME(ESTALE),	 NAME(ETIMEDOUT), NAME(EHWPOISON),
+#undef NAME
+};
+
+const char *gmemi_error_name(int code)
+{
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (names[i].code == -code)
+			return names[i].name;
+	return NULL;
+}
+
+void gmemi_enter(const char *call)
+{
+	last.call = call;
+}
+
+const char *gmemi_entered(void)
+{
+	return last.call;
+}
+
+/* Appends " (CODE, from WHOM)". */
+static int conclude(int code, size_t used, const char *whom)
+{
+	const char *name = gmemi_error_name(code);
+
+	if (used >= sizeof(last.text))
+		used = sizeof(last.text) - 1;
+	if (name)
+		snprintf(last.text + used, sizeof(last.text) - used, " (%s, from %s)", name, whom);
+	else
+		snprintf(last.text + used, sizeof(last.text) - used, " (error %d, from %s)", -code, whom);
+	gmemi_log(GMEM_LOG_DEBUG, "%s", last.text);
+	return code;
+}
+
+int gmemi_refuse(int code, const char *format, ...)
+{
+	int used = snprintf(last.text, sizeof(last.text), "%s: ", last.call);
+	va_list arguments;
+
+	va_start(arguments, format);
+	used += vsnprintf(last.text + used, sizeof(last.text) - (size_t)used, format, arguments);
+	va_end(arguments);
+	return conclude(code, (size_t)used, "the library");
+}
+
+int gmemi_failed(int code, const char *step, const char *advice)
+{
+	int used = snprintf(last.text, sizeof(last.text), "%s: %s failed%s%s", last.call, step, advice ? ": " : "",
+			    advice ? advice : "");
+
+	return conclude(code, (size_t)used, "the kernel");
+}
+
+const char *gmem_last_error(void)
+{
+	return last.text;
+}

@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: MIT */
+/* Floor 0: the log sink, the only state of the process that the library has. */
+#ifndef GMEMI_LOG_H
+#define GMEMI_LOG_H
+
+#include <gmem/base.h>
+
+/* Says one line to the sink if it wants this level. No lock is held while the sink runs. */
+__attribute__((format(printf, 2, 3))) void gmemi_log(enum gmem_log_level level, const char *format, ...);
+
+#endif

@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: MIT */
+#include "memory.h"
+
+#include <string.h>
+
+#include "alloc.h"
+#include "err.h"
+#include "opts.h"
+#include "range.h"
+#include "sys.h"
+#include "vm_chain.h"
+
+#define LONGEST (UINT64_C(1) << 62)
+#define LONGEST_NAME 200
+
+int gmemi_memory_check(const struct gmem *mem)
+{
+	return mem ? gmemi_vm_check(mem->vm) : gmemi_refuse(-EINVAL, "the memory is NULL");
+}
+
+int gmemi_memory_shared_fd(const struct gmem *mem)
+{
+	return mem->shared_fd >= 0 ? mem->shared_fd : mem->fd;
+}
+
+enum gmem_backing gmemi_memory_shared_backing(const struct gmem *mem)
+{
+	return mem->shared_fd >= 0 ? GMEM_BACKING_MEMFD : mem->backing;
+}
+
+static int check_opts(struct gmem_create_opts *opts)
+{
+	int r = gmemi_need_check(&opts->need);
+
+	if (r == 0)
+		r = gmemi_opts_flags(opts->flags, 0, "opts->flags");
+	if (r == 0)
+		r = gmemi_opts_reserved(opts->reserved);
+	if (r < 0)
+		return r;
+	if (opts->backing > GMEM_BACKING_HUGETLB)
+		return gmemi_refuse(-EINVAL, "opts->backing %u is unknown", opts->backing);
+	if (opts->name && strnlen(opts->name, LONGEST_NAME + 1) > LONGEST_NAME)
+		return gmemi_refuse(-EINVAL, "opts->name is longer than %d bytes", LONGEST_NAME);
+	if (opts->backing == GMEM_BACKING_HUGETLB && !(opts->need & (GMEM_NEED_HUGE_2M | GMEM_NEED_HUGE_1G)))
+		opts->need |= GMEM_NEED_HUGE_2M;
+	return 0;
+}
+
+static uint64_t page_size_for(uint64_t need)
+{
+	if (need & GMEM_NEED_HUGE_1G)
+		return UINT64_C(1) << 30;
+	return need & GMEM_NEED_HUGE_2M ? UINT64_C(2) << 20 : gmemi_sys_page_size();
+}
+
+static void close_files(struct gmem *mem)
+{
+	gmemi_sys_close(mem->fd);
+	gmemi_sys_close(mem->shared_fd);
+	gmemi_pagemap_destroy(mem->map);
+}
+
+static int make_files(struct gmem *mem, const struct gmem_create_opts *opts)
+{
+	int r = gmemi_memory_make(mem, (enum gmem_backing)opts->backing, opts->name ? opts->name : "gmem");
+
+	if (r == 0 && mem->need & GMEM_NEED_LAZY)
+		r = gmemi_pagemap_create(mem->length / mem->page_size, &mem->map);
+	if (r < 0)
+		close_files(mem);
+	return r;
+}
+
+static struct gmem *new_memory(struct gmem_vm *vm, uint64_t length, uint64_t need)
+{
+	struct gmem *mem = gmemi_alloc(1, sizeof(*mem));
+
+	if (!mem)
+		return NULL;
+	mem->vm = vm;
+	mem->fd = -1;
+	mem->shared_fd = -1;
+	mem->length = length;
+	mem->need = need;
+	mem->page_size = page_size_for(need);
+	pthread_mutex_init(&mem->lock, NULL);
+	return mem;
+}
+
+static void free_memory(struct gmem *mem)
+{
+	gmemi_mapping_end(mem);
+	close_files(mem);
+	pthread_mutex_destroy(&mem->lock);
+	gmemi_free(mem);
+}
+
+static int create(struct gmem_vm *vm, uint64_t length, struct gmem **result, struct gmem_create_opts *opts)
+{
+	struct gmem *mem;
+	int r = check_opts(opts);
+
+	if (r == 0)
+		r = gmemi_range_check(0, length, page_size_for(opts->need), LONGEST);
+	if (r < 0)
+		return r;
+	mem = new_memory(vm, length, opts->need);
+	if (!mem)
+		return -ENOMEM;
+	r = make_files(mem, opts);
+	if (r < 0) {
+		pthread_mutex_destroy(&mem->lock);
+		gmemi_free(mem);
+		return r;
+	}
+	gmemi_vm_claim(vm);
+	*result = mem;
+	return 0;
+}
+
+int gmem_create(struct gmem_vm *vm, uint64_t length, struct gmem **mem, const struct gmem_create_opts *opts)
+{
+	struct gmem_create_opts o;
+	int r;
+
+	gmemi_enter("gmem_create");
+	r = gmemi_vm_check(vm);
+	if (r < 0)
+		return r;
+	if (!mem)
+		return gmemi_refuse(-EINVAL, "mem is NULL");
+	r = GMEMI_OPTS_IN(o, opts);
+	return r < 0 ? r : create(vm, length, mem, &o);
+}
+
+/* The VM ends, and memory that was destroyed while bound ends with it. */
+static void end_kept(struct gmemi_kept *kept)
+{
+	struct gmem *mem = (struct gmem *)kept; /* its first member */
+
+	gmemi_slots_end(mem);
+	free_memory(mem);
+}
+
+void gmem_destroy(struct gmem *mem)
+{
+	struct gmem_vm *vm;
+
+	gmemi_enter("gmem_destroy");
+	if (!mem)
+		return;
+	vm = mem->vm;
+	if (gmemi_slots_of(mem)) {
+		mem->kept.end = end_kept;
+		gmemi_vm_keep(vm, &mem->kept);
+	} else {
+		free_memory(mem);
+	}
+	gmemi_vm_release(vm);
+}
+
+static bool is_in_place(const struct gmem *mem)
+{
+	return mem->need & GMEM_NEED_PRIVATE && mem->shared_fd < 0;
+}
+
+int gmem_query(const struct gmem *mem, struct gmem_info *info)
+{
+	struct gmem_info now;
+	int r;
+
+	gmemi_enter("gmem_query");
+	r = gmemi_memory_check(mem);
+	if (r == 0)
+		r = gmemi_info_check(info, "info");
+	if (r < 0)
+		return r;
+	now = (struct gmem_info){
+		.length = mem->length,
+		.page_size = mem->page_size,
+		.need = mem->need,
+		.populated = atomic_load(&mem->populated),
+		.skipped = atomic_load(&mem->skipped),
+		.backing = mem->backing,
+		.mechanism = mem->mechanism,
+		.populate_mechanism = atomic_load(&mem->populate_mechanism),
+		.slots = gmemi_slots_of((struct gmem *)(uintptr_t)mem),
+		.in_place = is_in_place(mem),
+	};
+	gmemi_info_out(info, &now, sizeof(now));
+	return 0;
+}
+
+static int find_fd(const struct gmem *mem, enum gmem_fd_kind kind)
+{
+	switch (kind) {
+	case GMEM_FD_MEMORY:
+		return mem->fd;
+	case GMEM_FD_SHARED_HALF:
+		return mem->shared_fd >= 0 ? mem->shared_fd : gmemi_refuse(-ENOENT, "this memory is not a pair of files");
+	case GMEM_FD_PAGE_MAP:
+		return mem->map ? gmemi_pagemap_fd(mem->map)
+				: gmemi_refuse(-ENOENT, "only memory created with GMEM_NEED_LAZY has a page map");
+	default:
+		return gmemi_refuse(-EINVAL, "fd kind %d is unknown", (int)kind);
+	}
+}
+
+int gmem_get_fd(const struct gmem *mem, enum gmem_fd_kind kind)
+{
+	int r;
+
+	gmemi_enter("gmem_get_fd");
+	r = gmemi_memory_check(mem);
+	return r < 0 ? r : find_fd(mem, kind);
+}

@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: MIT */
+/* Memslots. The table is the VM's, since a slot number is: vm->slots, under vm->slots_lock. */
+#include "memory.h"
+
+#include "alloc.h"
+#include "err.h"
+#include "log.h"
+#include "opts.h"
+#include "range.h"
+#include "sys.h"
+#include "uapi/kvm.h"
+
+#define ADDRESS_SPACE_SHIFT 16
+
+struct gmemi_slot {
+	struct gmemi_slot *next;
+	struct gmem *mem;
+	struct gmemi_mapping *mapping; /* NULL for memory that cannot be mapped */
+	uint64_t gpa, offset, length;
+	uint32_t number;
+	uint32_t flags; /* KVMI_MEM_* */
+};
+
+static uint32_t kvm_flags(uint64_t flags)
+{
+	return (flags & GMEM_BIND_READONLY ? KVMI_MEM_READONLY : 0) | (flags & GMEM_BIND_DIRTY_LOG ? KVMI_MEM_LOG_DIRTY_PAGES : 0);
+}
+
+/* Guest faults on a memslot bound to its file never reach a pager, and KVM takes no other flag there; private memory has no other way,
+ * and leaves it to KVM to say so. */
+static uint32_t flags_for(const struct gmem *mem, uint64_t flags)
+{
+	bool plain = (flags || mem->need & GMEM_NEED_LAZY) && !(mem->need & GMEM_NEED_PRIVATE);
+
+	return kvm_flags(flags) | (mem->backing == GMEM_BACKING_GUEST_MEMFD && !plain ? KVMI_MEM_GUEST_MEMFD : 0);
+}
+
+static int tell_kvm(const struct gmemi_slot *slot, uint64_t length)
+{
+	const struct gmem *mem = slot->mem;
+	struct kvmi_userspace_memory_region2 region = {
+		.slot = slot->number,
+		.flags = slot->flags,
+		.guest_phys_addr = slot->gpa,
+		.memory_size = length,
+		.userspace_addr = slot->mapping ? (uintptr_t)gmemi_mapping_at(slot->mapping, slot->offset) : 0,
+	};
+
+	if (mem->vm->fd < 0)
+		return 0;
+	if (!(slot->flags & KVMI_MEM_GUEST_MEMFD)) /* the old call: every kernel has it */
+		return gmemi_sys_ioctl(mem->vm->fd, KVMI_SET_USER_MEMORY_REGION, &region);
+	region.guest_memfd = (uint32_t)mem->fd;
+	region.guest_memfd_offset = slot->offset;
+	return gmemi_sys_ioctl(mem->vm->fd, KVMI_SET_USER_MEMORY_REGION2, &region);
+}
+
+static int delete_slot(struct gmemi_slot *slot)
+{
+	slot->flags &= ~KVMI_MEM_GUEST_MEMFD;
+	return tell_kvm(slot, 0);
+}
+
+static struct gmemi_slot *find(struct gmem_vm *vm, uint32_t number)
+{
+	struct gmemi_slot *slot = vm->slots;
+
+	while (slot && slot->number != number)
+		slot = slot->next;
+	return slot;
+}
+
+static int check_gpa(struct gmem_vm *vm, uint32_t number, uint64_t gpa, uint64_t length)
+{
+	for (struct gmemi_slot *slot = vm->slots; slot; slot = slot->next)
+		if (slot->number >> ADDRESS_SPACE_SHIFT == number >> ADDRESS_SPACE_SHIFT &&
+		    gmemi_range_overlaps(slot->gpa, slot->length, gpa, length))
+			return gmemi_refuse(-EEXIST, "guest addresses from 0x%llx on overlap those of slot 0x%x",
+					    (unsigned long long)gpa, slot->number);
+	return 0;
+}
+
+static int hold_mapping(struct gmemi_slot *slot)
+{
+	if (!(slot->mem->need & GMEM_NEED_MAPPABLE) && slot->flags & KVMI_MEM_GUEST_MEMFD)
+		return 0;
+	return gmemi_mapping_hold(slot->mem, slot->offset, slot->length, &slot->mapping);
+}
+
+static void drop_mapping(struct gmemi_slot *slot)
+{
+	if (slot->mapping)
+		gmemi_mapping_drop(slot->mem, slot->mapping);
+}
+
+static int establish(struct gmemi_slot *slot)
+{
+	int r = hold_mapping(slot);
+
+	if (r < 0)
+		return r;
+	r = tell_kvm(slot, slot->length);
+	if (r == 0)
+		return 0;
+	drop_mapping(slot);
+	return gmemi_failed(r < 0 ? r : -EIO,
+			    slot->flags & KVMI_MEM_GUEST_MEMFD ? "KVM_SET_USER_MEMORY_REGION2" : "KVM_SET_USER_MEMORY_REGION",
+			    "a memslot of the program's own there, a slot number or gpa beyond KVM's, or a range bound already?");
+}
+
+static int bind_new(const struct gmemi_slot *wanted)
+{
+	struct gmem_vm *vm = wanted->mem->vm;
+	struct gmemi_slot *slot;
+	int r = check_gpa(vm, wanted->number, wanted->gpa, wanted->length);
+
+	if (r < 0)
+		return r;
+	slot = gmemi_alloc(1, sizeof(*slot));
+	if (!slot)
+		return -ENOMEM;
+	*slot = *wanted;
+	r = establish(slot);
+	if (r < 0) {
+		gmemi_free(slot);
+		return r;
+	}
+	slot->next = vm->slots;
+	vm->slots = slot;
+	return 0;
+}
+
+/* The same place again: only the flags can change, and only where KVM lets them. */
+static int bind_again(struct gmemi_slot *slot, const struct gmemi_slot *wanted, uint64_t flags)
+{
+	uint32_t before = slot->flags;
+	int r;
+
+	if (slot->mem != wanted->mem || slot->gpa != wanted->gpa || slot->offset != wanted->offset ||
+	    slot->length != wanted->length)
+		return gmemi_refuse(-EEXIST, "slot 0x%x is bound to something else: unbind it first", slot->number);
+	if ((before & ~KVMI_MEM_GUEST_MEMFD) == kvm_flags(flags))
+		return 0;
+	slot->flags = kvm_flags(flags);
+	r = tell_kvm(slot, slot->length);
+	if (r == 0)
+		return 0;
+	slot->flags = before;
+	return gmemi_failed(r < 0 ? r : -EIO, "changing the memslot's flags",
+			    "KVM changes only dirty logging, and nothing of a memslot bound to a guest_memfd");
+}
+
+static int bind_locked(struct gmemi_slot *wanted, uint64_t flags)
+{
+	struct gmem_vm *vm = wanted->mem->vm;
+	struct gmemi_slot *there;
+	int r;
+
+	pthread_mutex_lock(&vm->slots_lock);
+	there = find(vm, wanted->number);
+	r = there ? bind_again(there, wanted, flags) : bind_new(wanted);
+	pthread_mutex_unlock(&vm->slots_lock);
+	return r;
+}
+
+static int check_bind(struct gmem *mem, uint64_t gpa, uint64_t offset, uint64_t length, uint64_t flags)
+{
+	int r = gmemi_opts_flags(flags, GMEM_BIND_READONLY | GMEM_BIND_DIRTY_LOG, "opts->flags");
+
+	if (r == 0)
+		r = gmemi_range_check(offset, length, mem->page_size, mem->length);
+	if (r < 0)
+		return r;
+	if (!gmemi_aligned(gpa, mem->page_size))
+		return gmemi_refuse(-EINVAL, "gpa 0x%llx is not a multiple of the page size", (unsigned long long)gpa);
+	if (length > UINT64_MAX - gpa)
+		return gmemi_refuse(-EINVAL, "gpa 0x%llx + length wraps around", (unsigned long long)gpa);
+	return 0;
+}
+
+int gmem_bind(struct gmem *mem, uint32_t slot, uint64_t gpa, uint64_t offset, uint64_t length, const struct gmem_bind_opts *opts)
+{
+	struct gmem_bind_opts o;
+	struct gmemi_slot wanted;
+	int r;
+
+	gmemi_enter("gmem_bind");
+	r = gmemi_memory_check(mem);
+	if (r == 0)
+		r = GMEMI_OPTS_IN(o, opts);
+	if (r == 0)
+		r = check_bind(mem, gpa, offset, length, o.flags);
+	if (r < 0)
+		return r;
+	wanted = (struct gmemi_slot){
+		.mem = mem,
+		.gpa = gpa,
+		.offset = offset,
+		.length = length,
+		.number = slot,
+		.flags = flags_for(mem, o.flags),
+	};
+	return bind_locked(&wanted, o.flags);
+}
+
+static void forget(struct gmem_vm *vm, struct gmemi_slot *slot)
+{
+	struct gmemi_slot **link = &vm->slots;
+
+	while (*link != slot)
+		link = &(*link)->next;
+	*link = slot->next;
+	gmemi_free(slot);
+}
+
+static int unbind(struct gmem *mem, uint32_t number)
+{
+	struct gmemi_slot *slot = find(mem->vm, number);
+	uint32_t flags;
+	int r;
+
+	if (!slot || slot->mem != mem)
+		return gmemi_refuse(-ENOENT, "this memory is not bound to slot 0x%x", number);
+	flags = slot->flags;
+	r = delete_slot(slot);
+	if (r != 0) {
+		slot->flags = flags;
+		return gmemi_failed(r < 0 ? r : -EIO, "deleting the memslot", NULL);
+	}
+	drop_mapping(slot);
+	forget(mem->vm, slot);
+	return 0;
+}
+
+int gmem_unbind(struct gmem *mem, uint32_t slot)
+{
+	int r;
+
+	gmemi_enter("gmem_unbind");
+	r = gmemi_memory_check(mem);
+	if (r < 0)
+		return r;
+	pthread_mutex_lock(&mem->vm->slots_lock);
+	r = unbind(mem, slot);
+	pthread_mutex_unlock(&mem->vm->slots_lock);
+	return r;
+}
+
+static void lock_slots(struct gmem_vm *vm)
+{
+	if (!gmemi_vm_forked(vm))
+		pthread_mutex_lock(&vm->slots_lock);
+}
+
+static void unlock_slots(struct gmem_vm *vm)
+{
+	if (!gmemi_vm_forked(vm))
+		pthread_mutex_unlock(&vm->slots_lock);
+}
+
+unsigned int gmemi_slots_of(struct gmem *mem)
+{
+	unsigned int count = 0;
+
+	lock_slots(mem->vm);
+	for (struct gmemi_slot *slot = mem->vm->slots; slot; slot = slot->next)
+		count += slot->mem == mem;
+	unlock_slots(mem->vm);
+	return count;
+}
+
+/* A VM that is dead, or not this process's (a forked child), cannot run on the mapping any more; a slot that the program deleted itself is
+ * gone. Anything else: the guest may still run on it. */
+static bool may_run_on(struct gmemi_slot *slot)
+{
+	int r = gmemi_vm_forked(slot->mem->vm) ? 0 : delete_slot(slot);
+
+	if (r == 0 || r == -EIO || r == -EINVAL)
+		return false;
+	gmemi_log(GMEM_LOG_ERROR, "%s: memslot 0x%x cannot be deleted (error %d): its mapping is left in place", gmemi_entered(),
+		  slot->number, -r);
+	return true;
+}
+
+void gmemi_slots_end(struct gmem *mem)
+{
+	struct gmemi_slot *slot = mem->vm->slots;
+
+	while (slot) {
+		struct gmemi_slot *next = slot->next;
+
+		if (slot->mem == mem) {
+			bool in_use = may_run_on(slot);
+
+			if (slot->mapping && !in_use)
+				slot->mapping->users--; /* without its lock: nobody can reach the memory any more */
+			forget(mem->vm, slot);
+		}
+		slot = next;
+	}
+}

@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: MIT */
+/* Mappings of guest memory. Few a memory: a list is enough. */
+#include "memory.h"
+
+#include <sys/mman.h>
+
+#include "alloc.h"
+#include "err.h"
+#include "opts.h"
+#include "range.h"
+#include "sys.h"
+
+static struct gmemi_mapping *find(struct gmem *mem, uint64_t offset, uint64_t length, bool writable)
+{
+	for (struct gmemi_mapping *m = mem->mappings; m; m = m->next)
+		if (m->writable == writable && gmemi_range_contains(m->offset, m->length, offset, length))
+			return m;
+	return NULL;
+}
+
+/* Back to what the caller had there: an address range that nobody else gets. */
+static int reserve(void *address, uint64_t length)
+{
+	return gmemi_sys_map(address, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0, &address);
+}
+
+static int establish(struct gmem *mem, struct gmemi_mapping *m, void *at)
+{
+	int protection = m->writable ? PROT_READ | PROT_WRITE : PROT_READ;
+	void *address;
+	int r = gmemi_sys_map(at, m->length, protection, MAP_SHARED | (at ? MAP_FIXED : 0), gmemi_memory_shared_fd(mem),
+			      m->offset, &address);
+
+	if (r < 0 && at)
+		reserve(at, m->length); /* in case the kernel took the old mapping away before it failed */
+	if (r < 0)
+		return gmemi_failed(r, "mmap() of the memory", r == -ENOMEM ? "address space, or free huge pages?" : NULL);
+	m->address = address;
+	return 0;
+}
+
+/* A new mapping in the list; the lock is held. */
+static int add(struct gmem *mem, uint64_t offset, uint64_t length, bool writable, void *at, struct gmemi_mapping **result)
+{
+	struct gmemi_mapping *m;
+	int r;
+
+	if (!(mem->need & GMEM_NEED_MAPPABLE))
+		return gmemi_refuse(-EOPNOTSUPP, "the memory was not created with GMEM_NEED_MAPPABLE");
+	m = gmemi_alloc(1, sizeof(*m));
+	if (!m)
+		return -ENOMEM;
+	*m = (struct gmemi_mapping){ .offset = offset, .length = length, .writable = writable, .placed = at != NULL };
+	r = establish(mem, m, at);
+	if (r < 0) {
+		gmemi_free(m);
+		return r;
+	}
+	m->next = mem->mappings;
+	mem->mappings = m;
+	*result = m;
+	return 0;
+}
+
+static bool collides(struct gmem *mem, const unsigned char *at, uint64_t length)
+{
+	for (struct gmemi_mapping *m = mem->mappings; m; m = m->next)
+		if (gmemi_range_overlaps((uintptr_t)m->address, m->length, (uintptr_t)at, length))
+			return true;
+	return false;
+}
+
+static int check_place(struct gmem *mem, unsigned char *at, uint64_t length)
+{
+	if (!gmemi_aligned((uintptr_t)at, mem->page_size))
+		return gmemi_refuse(-EINVAL, "opts->address %p is not a multiple of the page size", (void *)at);
+	if (length > UINTPTR_MAX - (uintptr_t)at)
+		return gmemi_refuse(-EINVAL, "opts->address %p leaves no room for the range", (void *)at);
+	if (collides(mem, at, length))
+		return gmemi_refuse(-EINVAL, "opts->address %p overlaps a mapping of this memory", (void *)at);
+	return 0;
+}
+
+static int find_or_add(struct gmem *mem, uint64_t offset, uint64_t length, bool writable, void *at, struct gmemi_mapping **result)
+{
+	struct gmemi_mapping *m = at ? NULL : find(mem, offset, length, writable);
+	int r = at ? check_place(mem, at, length) : 0;
+
+	if (r < 0)
+		return r;
+	if (!m)
+		return add(mem, offset, length, writable, at, result);
+	*result = m;
+	return 0;
+}
+
+int gmem_map(struct gmem *mem, uint64_t offset, uint64_t length, void **address, const struct gmem_map_opts *opts)
+{
+	struct gmem_map_opts o;
+	struct gmemi_mapping *m;
+	int r;
+
+	gmemi_enter("gmem_map");
+	r = gmemi_memory_check(mem);
+	if (r == 0)
+		r = GMEMI_OPTS_IN(o, opts);
+	if (r == 0)
+		r = gmemi_opts_flags(o.flags, GMEM_MAP_READONLY, "opts->flags");
+	if (r == 0)
+		r = gmemi_range_check(offset, length, mem->page_size, mem->length);
+	if (r < 0)
+		return r;
+	if (!address)
+		return gmemi_refuse(-EINVAL, "address is NULL");
+	pthread_mutex_lock(&mem->lock);
+	r = find_or_add(mem, offset, length, !(o.flags & GMEM_MAP_READONLY), o.address, &m);
+	if (r == 0)
+		*address = gmemi_mapping_at(m, offset);
+	pthread_mutex_unlock(&mem->lock);
+	return r;
+}
+
+int gmemi_mapping_hold(struct gmem *mem, uint64_t offset, uint64_t length, struct gmemi_mapping **mapping)
+{
+	int r;
+
+	pthread_mutex_lock(&mem->lock);
+	r = find_or_add(mem, offset, length, true, NULL, mapping);
+	if (r == 0)
+		(*mapping)->users++;
+	pthread_mutex_unlock(&mem->lock);
+	return r;
+}
+
+/* The whole memory is mapped where that can be: a memslot that is bound later uses the same mapping, and what was populated through it
+ * is mapped already (facts/perf.md: a third of the guest's first touch). */
+static int add_whole(struct gmem *mem, uint64_t offset, uint64_t length, struct gmemi_mapping **mapping)
+{
+	uint64_t first = gmemi_round_down(offset, mem->page_size);
+	uint64_t end = gmemi_round_down(offset + length + mem->page_size - 1, mem->page_size);
+	int r = add(mem, 0, mem->length, true, NULL, mapping);
+
+	return r == -ENOMEM ? add(mem, first, end - first, true, NULL, mapping) : r;
+}
+
+int gmemi_mapping_hold_some(struct gmem *mem, uint64_t offset, uint64_t length, struct gmemi_mapping **mapping)
+{
+	struct gmemi_mapping *m;
+	int r = 0;
+
+	pthread_mutex_lock(&mem->lock);
+	m = find(mem, offset, length, true);
+	if (!m)
+		m = find(mem, offset, 1, true);
+	if (!m)
+		r = add_whole(mem, offset, length, &m);
+	if (r == 0) {
+		m->users++;
+		*mapping = m;
+	}
+	pthread_mutex_unlock(&mem->lock);
+	return r;
+}
+
+void gmemi_mapping_drop(struct gmem *mem, struct gmemi_mapping *mapping)
+{
+	pthread_mutex_lock(&mem->lock);
+	mapping->users--;
+	pthread_mutex_unlock(&mem->lock);
+}
+
+static int dissolve(struct gmemi_mapping *m)
+{
+	return m->placed ? reserve(m->address, m->length) : gmemi_sys_unmap(m->address, m->length);
+}
+
+/* Nothing is unmapped unless everything in the range can be. */
+static int check_unmap(struct gmem *mem, uint64_t offset, uint64_t length)
+{
+	for (struct gmemi_mapping *m = mem->mappings; m; m = m->next) {
+		if (!gmemi_range_overlaps(offset, length, m->offset, m->length))
+			continue;
+		if (!gmemi_range_contains(offset, length, m->offset, m->length))
+			return gmemi_refuse(-EINVAL, "a mapping at offset 0x%llx, length 0x%llx lies only partly in the range",
+					    (unsigned long long)m->offset, (unsigned long long)m->length);
+		if (m->users)
+			return gmemi_refuse(-EBUSY, "a memslot or another call uses the mapping at offset 0x%llx",
+					    (unsigned long long)m->offset);
+	}
+	return 0;
+}
+
+static int unmap(struct gmem *mem, uint64_t offset, uint64_t length)
+{
+	struct gmemi_mapping **link = &mem->mappings;
+
+	while (*link) {
+		struct gmemi_mapping *m = *link;
+		int r;
+
+		if (!gmemi_range_overlaps(offset, length, m->offset, m->length)) {
+			link = &m->next;
+			continue;
+		}
+		r = dissolve(m);
+		if (r < 0)
+			return gmemi_failed(r, "munmap() of the memory", "vm.max_map_count?");
+		*link = m->next;
+		gmemi_free(m);
+	}
+	return 0;
+}
+
+int gmem_unmap(struct gmem *mem, uint64_t offset, uint64_t length)
+{
+	int r;
+
+	gmemi_enter("gmem_unmap");
+	r = gmemi_memory_check(mem);
+	if (r == 0)
+		r = gmemi_range_check(offset, length, mem->page_size, mem->length);
+	if (r < 0)
+		return r;
+	pthread_mutex_lock(&mem->lock);
+	r = check_unmap(mem, offset, length);
+	if (r == 0)
+		r = unmap(mem, offset, length);
+	pthread_mutex_unlock(&mem->lock);
+	return r;
+}
+
+void gmemi_mapping_end(struct gmem *mem)
+{
+	while (mem->mappings) {
+		struct gmemi_mapping *m = mem->mappings;
+
+		mem->mappings = m->next;
+		if (!m->users)
+			dissolve(m); /* nobody is left to hear of a failure: the address range stays, and does no harm */
+		gmemi_free(m);
+	}
+}

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT */
+#include "pagemap.h"
+
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <sys/mman.h>
+
+#include "alloc.h"
+#include "err.h"
+#include "sys.h"
+
+#define PAGES_PER_WORD 32
+#define STATE_MASK UINT64_C(3)
+
+struct gmemi_pagemap {
+	int fd;
+	uint64_t bytes;
+	_Atomic uint64_t *words;
+};
+
+static unsigned int shift_of(uint64_t page)
+{
+	return (unsigned int)(page % PAGES_PER_WORD) * 2;
+}
+
+/* Size and seals: what shares the file can rely on its length. */
+static int make_file(uint64_t bytes)
+{
+	int fd = gmemi_sys_memfd("gmem-page-map", MFD_ALLOW_SEALING);
+	int r;
+
+	if (fd < 0)
+		return gmemi_failed(fd, "memfd_create() of the page map", NULL);
+	r = gmemi_sys_resize(fd, bytes);
+	if (r == 0)
+		r = gmemi_sys_seal(fd, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+	if (r == 0)
+		return fd;
+	gmemi_sys_close(fd);
+	return gmemi_failed(r, "sizing and sealing the page map", NULL);
+}
+
+static int open_map(struct gmemi_pagemap *map, uint64_t bytes)
+{
+	void *words;
+	int r;
+
+	map->fd = make_file(bytes);
+	if (map->fd < 0)
+		return map->fd;
+	r = gmemi_sys_map(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, map->fd, 0, &words);
+	if (r < 0) {
+		gmemi_sys_close(map->fd);
+		return gmemi_failed(r, "mapping the page map", NULL);
+	}
+	map->words = words;
+	map->bytes = bytes;
+	return 0;
+}
+
+int gmemi_pagemap_create(uint64_t pages, struct gmemi_pagemap **result)
+{
+	uint64_t words = pages / PAGES_PER_WORD + (pages % PAGES_PER_WORD != 0);
+	struct gmemi_pagemap *map = gmemi_alloc(1, sizeof(*map));
+	int r;
+
+	if (!map)
+		return -ENOMEM;
+	r = open_map(map, words * sizeof(uint64_t));
+	if (r < 0) {
+		gmemi_free(map);
+		return r;
+	}
+	*result = map;
+	return 0;
+}
+
+void gmemi_pagemap_destroy(struct gmemi_pagemap *map)
+{
+	if (!map)
+		return;
+	gmemi_sys_unmap((void *)map->words, map->bytes);
+	gmemi_sys_close(map->fd);
+	gmemi_free(map);
+}
+
+int gmemi_pagemap_fd(const struct gmemi_pagemap *map)
+{
+	return map->fd;
+}
+
+enum gmemi_page_state gmemi_pagemap_get(const struct gmemi_pagemap *map, uint64_t page)
+{
+	uint64_t word = atomic_load_explicit(&map->words[page / PAGES_PER_WORD], memory_order_acquire);
+
+	return (enum gmemi_page_state)(word >> shift_of(page) & STATE_MASK);
+}
+
+enum gmemi_page_state gmemi_pagemap_change(struct gmemi_pagemap *map, uint64_t page, enum gmemi_page_state from,
+					   enum gmemi_page_state to)
+{
+	_Atomic uint64_t *word = &map->words[page / PAGES_PER_WORD];
+	uint64_t old = atomic_load_explicit(word, memory_order_acquire), new;
+	unsigned int shift = shift_of(page);
+
+	do {
+		if ((old >> shift & STATE_MASK) != from)
+			return (enum gmemi_page_state)(old >> shift & STATE_MASK);
+		new = (old & ~(STATE_MASK << shift)) | (uint64_t)to << shift;
+	} while (!atomic_compare_exchange_weak_explicit(word, &old, new, memory_order_acq_rel, memory_order_acquire));
+	return from;
+}
+
+void gmemi_pagemap_set(struct gmemi_pagemap *map, uint64_t first, uint64_t count, enum gmemi_page_state state)
+{
+	for (uint64_t page = first; page < first + count; page++) {
+		enum gmemi_page_state from = gmemi_pagemap_get(map, page), found;
+
+		while ((found = gmemi_pagemap_change(map, page, from, state)) != from)
+			from = found;
+	}
+}

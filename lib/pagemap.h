@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+/* Floor 1: the page map, two bits a page in a sealed memfd, changed by compare-and-swap so that several processes can share it. */
+#ifndef GMEMI_PAGEMAP_H
+#define GMEMI_PAGEMAP_H
+
+#include <stdint.h>
+
+enum gmemi_page_state { GMEMI_PAGE_EMPTY = 0, GMEMI_PAGE_FILLED = 1, GMEMI_PAGE_DISCARDED = 2 };
+
+struct gmemi_pagemap;
+
+/* A map of `pages` pages, all empty: its file is sized and sealed for good. */
+int gmemi_pagemap_create(uint64_t pages, struct gmemi_pagemap **map);
+void gmemi_pagemap_destroy(struct gmemi_pagemap *map); /* NULL is fine */
+/* The file: lent. */
+int gmemi_pagemap_fd(const struct gmemi_pagemap *map);
+
+enum gmemi_page_state gmemi_pagemap_get(const struct gmemi_pagemap *map, uint64_t page);
+/* from -> to, unless somebody was faster: returns the state found, which is `from` when it was changed. */
+enum gmemi_page_state gmemi_pagemap_change(struct gmemi_pagemap *map, uint64_t page, enum gmemi_page_state from,
+					   enum gmemi_page_state to);
+/* Whatever the pages were, they are this now. */
+void gmemi_pagemap_set(struct gmemi_pagemap *map, uint64_t first, uint64_t count, enum gmemi_page_state state);
+
+#endif

@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: MIT */
+#include "sys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "uapi/kvm.h"
+#include "uapi/userfaultfd.h"
+
+#define LOWEST_FD 3
+/* The last page of the address space: never the process's own, so a handler that copies its argument says EFAULT. */
+#define NOWHERE ((void *)(uintptr_t)-4096)
+
+/* The negative errno of a call that returned -1; anything else below 0 is no answer that a kernel gives. */
+static int64_t outcome(int64_t result)
+{
+	if (result >= 0)
+		return result;
+	return result == -1 && errno > 0 ? -errno : -EIO;
+}
+
+/* For calls whose only good answer is 0. */
+static int nothing(int64_t result)
+{
+	result = outcome(result);
+	return result > 0 ? -EIO : (int)result;
+}
+
+/* For calls that return how much of `most` they did. */
+static int64_t amount(ssize_t result, size_t most)
+{
+	int64_t r = outcome(result);
+
+	return r > 0 && (uint64_t)r > most ? -EIO : r;
+}
+
+void gmemi_sys_close(int fd)
+{
+	if (fd >= 0)
+		(void)close(fd); /* Linux frees the number whatever it answers */
+}
+
+static int duplicate(int fd)
+{
+	int64_t r = outcome(fcntl(fd, F_DUPFD_CLOEXEC, LOWEST_FD));
+
+	return r >= 0 && r < LOWEST_FD ? -EIO : (int)r;
+}
+
+/* A new fd that may have landed among the standard ones, which other code closes and opens at will. */
+static int moved_up(int64_t fd)
+{
+	int high;
+
+	fd = outcome(fd);
+	if (fd < 0 || fd >= LOWEST_FD)
+		return (int)fd;
+	high = duplicate((int)fd);
+	gmemi_sys_close((int)fd);
+	return high;
+}
+
+/* For kernel interfaces that make fds without close-on-exec. */
+static int close_on_exec(int64_t fd)
+{
+	int r;
+
+	fd = outcome(fd);
+	if (fd < 0)
+		return (int)fd;
+	r = nothing(fcntl((int)fd, F_SETFD, FD_CLOEXEC));
+	if (r == 0)
+		return moved_up(fd);
+	gmemi_sys_close((int)fd);
+	return r;
+}
+
+int gmemi_sys_open(const char *path, int flags)
+{
+	int fd;
+
+	do
+		fd = open(path, flags | O_CLOEXEC);
+	while (fd == -1 && errno == EINTR);
+	return moved_up(fd);
+}
+
+int gmemi_sys_dup(int fd)
+{
+	return duplicate(fd);
+}
+
+int gmemi_sys_memfd(const char *name, unsigned int flags)
+{
+	return moved_up(memfd_create(name, flags | MFD_CLOEXEC));
+}
+
+int gmemi_sys_resize(int fd, uint64_t length)
+{
+	int r;
+
+	do
+		r = ftruncate(fd, (off_t)length);
+	while (r == -1 && errno == EINTR);
+	return nothing(r);
+}
+
+int gmemi_sys_seal(int fd, int seals)
+{
+	return nothing(fcntl(fd, F_ADD_SEALS, seals));
+}
+
+int64_t gmemi_sys_seek(int fd, uint64_t offset, int whence)
+{
+	return outcome(lseek(fd, (off_t)offset, whence));
+}
+
+int64_t gmemi_sys_magic(int fd)
+{
+	struct statfs about;
+	int r;
+
+	do
+		r = fstatfs(fd, &about);
+	while (r == -1 && errno == EINTR);
+	r = nothing(r);
+	return r < 0 ? r : (int64_t)(uint32_t)about.f_type;
+}
+
+int64_t gmemi_sys_read(int fd, void *buffer, size_t length)
+{
+	return amount(read(fd, buffer, length), length);
+}
+
+int64_t gmemi_sys_pread(int fd, void *buffer, size_t length, uint64_t offset)
+{
+	return amount(pread(fd, buffer, length, (off_t)offset), length);
+}
+
+int64_t gmemi_sys_pwrite(int fd, const void *data, size_t length, uint64_t offset)
+{
+	ssize_t r;
+
+	do
+		r = pwrite(fd, data, length, (off_t)offset);
+	while (r == -1 && errno == EINTR);
+	return amount(r, length);
+}
+
+int gmemi_sys_fallocate(int fd, int mode, uint64_t offset, uint64_t length)
+{
+	int r;
+
+	do /* guest_memfd keeps what it allocated before the signal; a memfd begins anew */
+		r = fallocate(fd, mode, (off_t)offset, (off_t)length);
+	while (r == -1 && errno == EINTR);
+	return nothing(r);
+}
+
+uint64_t gmemi_sys_page_size(void)
+{
+	return (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+/* The narrowing that a 32-bit process would do silently. */
+static bool fits_address_space(uint64_t length)
+{
+	return length <= PTRDIFF_MAX;
+}
+
+int gmemi_sys_map(void *address, uint64_t length, int protection, int flags, int fd, uint64_t offset, void **result)
+{
+	void *at;
+
+	if (!fits_address_space(length))
+		return -ENOMEM;
+	at = mmap(address, (size_t)length, protection, flags, fd, (off_t)offset);
+	if (at == MAP_FAILED)
+		return nothing(-1);
+	*result = at;
+	return 0;
+}
+
+int gmemi_sys_unmap(void *address, uint64_t length)
+{
+	return nothing(munmap(address, (size_t)length));
+}
+
+int gmemi_sys_advise(void *address, uint64_t length, int advice)
+{
+	int r;
+
+	do
+		r = madvise(address, (size_t)length, advice);
+	while (r == -1 && errno == EINTR);
+	return nothing(r);
+}
+
+int gmemi_sys_resident(void *address, uint64_t length, unsigned char *vector)
+{
+	return nothing(mincore(address, (size_t)length, vector));
+}
+
+int gmemi_sys_ioctl(int fd, unsigned long request, const void *argument)
+{
+	return (int)outcome(ioctl(fd, request, argument));
+}
+
+int gmemi_sys_ioctl_value(int fd, unsigned long request, unsigned long argument)
+{
+	return (int)outcome(ioctl(fd, request, argument));
+}
+
+int gmemi_sys_ioctl_known(int fd, unsigned long request)
+{
+	return gmemi_sys_ioctl(fd, request, NOWHERE);
+}
+
+int gmemi_sys_guest_memfd(int vm_fd, uint64_t size, uint64_t flags)
+{
+	struct kvmi_create_guest_memfd create = { .size = size, .flags = flags };
+
+	return close_on_exec(ioctl(vm_fd, (unsigned long)KVMI_CREATE_GUEST_MEMFD, &create));
+}
+
+int gmemi_sys_userfaultfd(int device, int flags)
+{
+	flags |= O_CLOEXEC | O_NONBLOCK;
+	if (device >= 0)
+		return moved_up(ioctl(device, (unsigned long)UFFDI_NEW, (unsigned long)flags));
+	return moved_up(syscall(SYS_userfaultfd, flags));
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+/* Floor 1: every system call of the library.
+ *
+ * All return a negative errno on failure, never -1. What the kernel should never answer becomes -EIO. fds are close-on-exec and 3
+ * or more before anybody sees them. EINTR: calls that do bounded work are gone on with here; reads, which may wait for somebody,
+ * return it. */
+#ifndef GMEMI_SYS_H
+#define GMEMI_SYS_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* fds */
+int gmemi_sys_open(const char *path, int flags);
+int gmemi_sys_dup(int fd);
+void gmemi_sys_close(int fd);
+int gmemi_sys_memfd(const char *name, unsigned int flags);
+
+/* files */
+int gmemi_sys_resize(int fd, uint64_t length);
+int gmemi_sys_seal(int fd, int seals);
+/* The offset that lseek() returns; whence as there. */
+int64_t gmemi_sys_seek(int fd, uint64_t offset, int whence);
+/* f_type of the file system. */
+int64_t gmemi_sys_magic(int fd);
+/* Bytes, 0 at the end, or a negative errno; at most one call of the kernel. */
+int64_t gmemi_sys_read(int fd, void *buffer, size_t length);
+int64_t gmemi_sys_pread(int fd, void *buffer, size_t length, uint64_t offset);
+int64_t gmemi_sys_pwrite(int fd, const void *data, size_t length, uint64_t offset);
+int gmemi_sys_fallocate(int fd, int mode, uint64_t offset, uint64_t length);
+
+/* mappings */
+uint64_t gmemi_sys_page_size(void);
+int gmemi_sys_map(void *address, uint64_t length, int protection, int flags, int fd, uint64_t offset, void **result);
+int gmemi_sys_unmap(void *address, uint64_t length);
+int gmemi_sys_advise(void *address, uint64_t length, int advice);
+int gmemi_sys_resident(void *address, uint64_t length, unsigned char *vector);
+
+/* devices: the non-negative answer or a negative errno */
+int gmemi_sys_ioctl(int fd, unsigned long request, const void *argument);
+int gmemi_sys_ioctl_value(int fd, unsigned long request, unsigned long argument);
+int gmemi_sys_guest_memfd(int vm_fd, uint64_t size, uint64_t flags);
+/* A userfaultfd from an open /dev/userfaultfd, or (device < 0) from the system call. */
+int gmemi_sys_userfaultfd(int device, int flags);
+
+/* Does the handler behind fd know the request? It is called with an address that is never mapped: -EFAULT means it does. */
+int gmemi_sys_ioctl_known(int fd, unsigned long request);
+
+#endif

@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: MIT */
+#include "vm_chain.h"
+
+#include <stdio.h>
+
+#include "err.h"
+#include "log.h"
+
+#define ANY_MEMFD (GMEMI_ON(MEMFD) | GMEMI_ON(HUGETLB))
+
+static const struct gmemi_chain_row rows[] = {
+	{ GMEM_TASK_CREATE, GMEM_MECH_GUEST_MEMFD, GMEM_FEATURE_GUEST_MEMFD, GMEMI_ON(GUEST_MEMFD), 0, { -ENOTTY, -ENOSYS } },
+	{ GMEM_TASK_CREATE, GMEM_MECH_GUEST_MEMFD_PAIR, GMEM_FEATURE_GUEST_MEMFD, GMEMI_ON(GUEST_MEMFD), 0, { -ENOTTY, -ENOSYS } },
+	{ GMEM_TASK_CREATE, GMEM_MECH_HUGETLB, GMEM_FEATURE_MEMFD, GMEMI_ON(HUGETLB), 0, { -ENOSYS } },
+	{ GMEM_TASK_CREATE, GMEM_MECH_MEMFD, GMEM_FEATURE_MEMFD, GMEMI_ON(MEMFD), 0, { -ENOSYS } },
+
+	{ GMEM_TASK_POPULATE, GMEM_MECH_WRITE, GMEM_FEATURE_GUEST_MEMFD_WRITE, GMEMI_ON(GUEST_MEMFD), 0, { -ENODEV, -ESPIPE } },
+	{ GMEM_TASK_POPULATE, GMEM_MECH_WRITE, 0, GMEMI_ON(MEMFD), 0, { -EOPNOTSUPP, -ESPIPE } },
+	{ GMEM_TASK_POPULATE, GMEM_MECH_MAPPING, GMEM_FEATURE_GUEST_MEMFD_INIT_SHARED, GMEMI_ON(GUEST_MEMFD), 0, { -ENODEV } },
+	{ GMEM_TASK_POPULATE, GMEM_MECH_MAPPING, 0, ANY_MEMFD, 0, { -ENODEV } },
+
+	{ GMEM_TASK_POPULATE_PRIVATE, GMEM_MECH_IN_PLACE, GMEM_FEATURE_ATTRIBUTES_FILE, GMEMI_ON(GUEST_MEMFD), 0, { -ENOTTY } },
+	{ GMEM_TASK_POPULATE_PRIVATE, GMEM_MECH_SNP_UPDATE, GMEM_FEATURE_SEV_COMMANDS, GMEMI_ON(GUEST_MEMFD), GMEM_VM_SNP, { -ENOTTY } },
+	{ GMEM_TASK_POPULATE_PRIVATE, GMEM_MECH_TDX_REGION, GMEM_FEATURE_VM_TDX, GMEMI_ON(GUEST_MEMFD), GMEM_VM_TDX, { -ENOTTY } },
+	{ GMEM_TASK_POPULATE_PRIVATE, GMEM_MECH_POPULATE_IOCTL, GMEM_FEATURE_POPULATE_IOCTL, GMEMI_ON(GUEST_MEMFD), 0, { -ENOTTY } },
+
+	{ GMEM_TASK_PREFAULT, GMEM_MECH_PRE_FAULT, GMEM_FEATURE_PRE_FAULT, 0, 0, { -EOPNOTSUPP, -ENOTTY } },
+	{ GMEM_TASK_PREFAULT, GMEM_MECH_MAP_MEMORY, GMEM_FEATURE_MAP_MEMORY, 0, 0, { -EOPNOTSUPP, -ENOTTY } },
+	{ GMEM_TASK_PREFAULT, GMEM_MECH_MAP_MEMORY_V1, GMEM_FEATURE_MAP_MEMORY_V1, 0, 0, { -EOPNOTSUPP, -ENOTTY } },
+	{ GMEM_TASK_PREFAULT, GMEM_MECH_HOST_FAULT, GMEM_FEATURE_MADV_POPULATE, 0, 0, { 0 } },
+
+	{ GMEM_TASK_RESOLVE, GMEM_MECH_UFFD_CONTINUE, GMEM_FEATURE_UFFD_GUEST_MEMFD_MINOR, GMEMI_ON(GUEST_MEMFD), 0, { 0 } },
+	{ GMEM_TASK_RESOLVE, GMEM_MECH_UFFD_CONTINUE, GMEM_FEATURE_UFFD_MINOR_MEMFD, GMEMI_ON(MEMFD), 0, { 0 } },
+	{ GMEM_TASK_RESOLVE, GMEM_MECH_UFFD_CONTINUE, GMEM_FEATURE_UFFD_MINOR_HUGETLB, GMEMI_ON(HUGETLB), 0, { 0 } },
+	{ GMEM_TASK_RESOLVE, GMEM_MECH_UFFD_COPY, GMEM_FEATURE_UFFD_GUEST_MEMFD_MISSING, GMEMI_ON(GUEST_MEMFD), 0, { 0 } },
+	{ GMEM_TASK_RESOLVE, GMEM_MECH_UFFD_COPY, GMEM_FEATURE_UFFD_MISSING_MEMFD, GMEMI_ON(MEMFD), 0, { 0 } },
+	{ GMEM_TASK_RESOLVE, GMEM_MECH_UFFD_COPY, GMEM_FEATURE_UFFD_MISSING_HUGETLB, GMEMI_ON(HUGETLB), 0, { 0 } },
+	{ GMEM_TASK_RESOLVE, GMEM_MECH_KVM_USERFAULT, GMEM_FEATURE_KVM_USERFAULT, 0, 0, { 0 } },
+
+	{ GMEM_TASK_CONVERT, GMEM_MECH_ATTRIBUTES_FILE, GMEM_FEATURE_ATTRIBUTES_FILE, GMEMI_ON(GUEST_MEMFD), 0, { -ENOTTY } },
+	{ GMEM_TASK_CONVERT, GMEM_MECH_ATTRIBUTES_VM, GMEM_FEATURE_ATTRIBUTES_VM, GMEMI_ON(GUEST_MEMFD), 0, { -ENOTTY } },
+
+	{ GMEM_TASK_DISCARD, GMEM_MECH_PUNCH_HOLE, 0, 0, 0, { -EOPNOTSUPP } },
+	{ GMEM_TASK_DISCARD, GMEM_MECH_MADV_REMOVE, 0, 0, 0, { 0 } },
+};
+
+#define COUNT (sizeof(rows) / sizeof(rows[0]))
+_Static_assert(COUNT <= GMEMI_ROWS, "gmem_vm.demoted has room for every row");
+
+const struct gmemi_chain_row *gmemi_chain_row(enum gmem_task task, uint32_t index)
+{
+	for (size_t i = 0; i < COUNT; i++)
+		if (rows[i].task == task && index-- == 0)
+			return &rows[i];
+	return NULL;
+}
+
+enum gmem_backing gmemi_backing_of(enum gmem_mechanism made_by)
+{
+	switch (made_by) {
+	case GMEM_MECH_GUEST_MEMFD:
+	case GMEM_MECH_GUEST_MEMFD_PAIR:
+		return GMEM_BACKING_GUEST_MEMFD;
+	case GMEM_MECH_HUGETLB:
+		return GMEM_BACKING_HUGETLB;
+	case GMEM_MECH_MEMFD:
+		return GMEM_BACKING_MEMFD;
+	default:
+		return GMEM_BACKING_AUTO;
+	}
+}
+
+static struct gmemi_judgement passed_over(enum gmem_feature feature, enum gmem_state state, const char *why)
+{
+	return (struct gmemi_judgement){ false, feature, state, why };
+}
+
+static struct gmemi_judgement by_feature(struct gmem_vm *vm, enum gmem_feature feature)
+{
+	enum gmem_state state = feature ? gmemi_vm_verdict(vm, feature).state : GMEM_PRESENT;
+
+	switch (state) {
+	case GMEM_PRESENT:
+		return (struct gmemi_judgement){ true, feature, state, NULL };
+	case GMEM_FORBIDDEN:
+		return passed_over(feature, state, "withheld from this process: gmem_vm_probe() has a hint");
+	case GMEM_UNDETERMINED:
+		return passed_over(feature, state, "could not be asked: gmem_vm_probe() has a hint");
+	default:
+		return passed_over(feature, state, "this kernel or this VM has it not");
+	}
+}
+
+/* Serving a guest's faults takes an endpoint that hears KVM's. */
+static struct gmemi_judgement faults_heard(struct gmem_vm *vm)
+{
+	return by_feature(vm, vm->fd >= 0 ? GMEM_FEATURE_UFFD_KERNEL_FAULTS : GMEM_FEATURE_UFFD);
+}
+
+/* Every need has to be served. */
+static struct gmemi_judgement by_needs(struct gmem_vm *vm, const struct gmemi_chain_row *row, uint64_t need)
+{
+	struct gmemi_judgement judgement = { true, row->feature, GMEM_PRESENT, NULL };
+
+	for (uint64_t bit = 1; bit <= need; bit <<= 1) {
+		enum gmem_feature feature = GMEM_FEATURE_NONE;
+		const char *never = need & bit ? gmemi_need_feature(row->mechanism, bit, &feature) : NULL;
+
+		if (never)
+			return passed_over(0, GMEM_PRESENT, never);
+		if (feature)
+			judgement = by_feature(vm, feature);
+		if (!judgement.usable)
+			return judgement;
+	}
+	return need & GMEM_NEED_LAZY ? faults_heard(vm) : judgement;
+}
+
+/* Ways to create that are only for those who ask for what sets them apart. */
+static const char *not_asked_for(const struct gmemi_chain_row *row, uint64_t need)
+{
+	if (row->mechanism == GMEM_MECH_HUGETLB && !(need & (GMEM_NEED_HUGE_2M | GMEM_NEED_HUGE_1G)))
+		return "huge pages are not asked for";
+	if (row->mechanism == GMEM_MECH_GUEST_MEMFD_PAIR && !(need & GMEM_NEED_PRIVATE))
+		return "private memory is not asked for";
+	return NULL;
+}
+
+static struct gmemi_judgement judge_create(struct gmem_vm *vm, const struct gmemi_chain_row *row, uint64_t need)
+{
+	const char *why = not_asked_for(row, need);
+	struct gmemi_judgement judgement;
+
+	if (why)
+		return passed_over(0, GMEM_PRESENT, why);
+	judgement = by_feature(vm, row->feature);
+	return judgement.usable ? by_needs(vm, row, need) : judgement;
+}
+
+static int demoted(struct gmem_vm *vm, const struct gmemi_chain_row *row)
+{
+	int error;
+
+	gmemi_vm_lock(vm);
+	error = vm->demoted[row - rows];
+	gmemi_vm_unlock(vm);
+	return error;
+}
+
+static bool uses_uffd(const struct gmemi_chain_row *row)
+{
+	return row->mechanism == GMEM_MECH_UFFD_CONTINUE || row->mechanism == GMEM_MECH_UFFD_COPY;
+}
+
+static struct gmemi_judgement judge_use(struct gmem_vm *vm, const struct gmemi_chain_row *row, uint64_t need)
+{
+	struct gmemi_judgement judgement = by_feature(vm, row->feature);
+
+	if (row->mechanism == GMEM_MECH_MAPPING && !(need & GMEM_NEED_MAPPABLE))
+		return passed_over(0, GMEM_PRESENT, "the memory cannot be mapped");
+	return judgement.usable && uses_uffd(row) ? faults_heard(vm) : judgement;
+}
+
+struct gmemi_judgement gmemi_chain_judge(struct gmem_vm *vm, const struct gmemi_chain_row *row, const struct gmemi_wish *wish)
+{
+	if (row->backings && wish->backing && !(row->backings & 1u << wish->backing))
+		return passed_over(0, GMEM_PRESENT, "for memory of another backing");
+	if (row->kind && row->kind != vm->kind)
+		return passed_over(0, GMEM_PRESENT, "for a VM of another kind");
+	if (wish->forced && wish->forced != row->mechanism)
+		return passed_over(0, GMEM_PRESENT, "another mechanism was asked for");
+	if (demoted(vm, row))
+		return passed_over(row->feature, GMEM_ABSENT, "demoted at run time: it failed as if it were absent");
+	if (row->task == GMEM_TASK_CREATE)
+		return judge_create(vm, row, wish->need);
+	return judge_use(vm, row, wish->need);
+}
+
+const struct gmemi_chain_row *gmemi_chain_pick(struct gmem_vm *vm, enum gmem_task task, const struct gmemi_wish *wish,
+					       const struct gmemi_chain_row *after)
+{
+	for (const struct gmemi_chain_row *row = after ? after + 1 : rows; row < rows + COUNT; row++)
+		if (row->task == task && gmemi_chain_judge(vm, row, wish).usable)
+			return row;
+	return NULL;
+}
+
+static bool means_absent(const struct gmemi_chain_row *row, int error)
+{
+	for (size_t i = 0; i < GMEMI_ABSENT_CODES; i++)
+		if (row->absent[i] == error)
+			return error != 0;
+	return false;
+}
+
+bool gmemi_chain_demote(struct gmem_vm *vm, const struct gmemi_chain_row *row, int error)
+{
+	const char *name = gmemi_error_name(error);
+
+	if (!means_absent(row, error))
+		return false;
+	gmemi_vm_lock(vm);
+	vm->demoted[row - rows] = error;
+	gmemi_vm_unlock(vm);
+	gmemi_log(GMEM_LOG_WARNING, "%s: %s is out of use for this VM: it failed with %s", gmemi_entered(),
+		  gmem_mechanism_name(row->mechanism), name ? name : "a code of the kernel");
+	return true;
+}
+
+/* " guest_memfd: this kernel or this VM has it not (no_direct_map);" */
+static size_t reason(char *text, size_t room, const struct gmemi_chain_row *row, const struct gmemi_judgement *judgement)
+{
+	int used = snprintf(text, room, " %s: %s%s%s%s;", gmem_mechanism_name(row->mechanism), judgement->why,
+			    judgement->feature ? " (" : "", judgement->feature ? gmem_feature_name(judgement->feature) : "",
+			    judgement->feature ? ")" : "");
+
+	return used < 0 || (size_t)used >= room ? room - 1 : (size_t)used;
+}
+
+int gmemi_chain_refuse(struct gmem_vm *vm, enum gmem_task task, const struct gmemi_wish *wish)
+{
+	const struct gmemi_chain_row *row;
+	char text[300] = "";
+	size_t used = 0;
+
+	for (uint32_t i = 0; (row = gmemi_chain_row(task, i)); i++) {
+		struct gmemi_judgement judgement = gmemi_chain_judge(vm, row, wish);
+
+		if (!judgement.usable && !not_asked_for(row, wish->need) &&
+		    (!wish->backing || !row->backings || row->backings & 1u << wish->backing))
+			used += reason(text + used, sizeof(text) - used, row, &judgement);
+	}
+	if (used)
+		text[used - 1] = '\0';
+	return gmemi_refuse(-EOPNOTSUPP, "nothing here can do it:%s", text);
+}

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+#include <gmem/vm.h>
+
+#include "err.h"
+#include "opts.h"
+#include "vm_chain.h"
+
+static const char chosen[] = "the best that works here";
+static const char works[] = "works, but a better one does too";
+static const char no_memory[] = "no memory can be made that serves these needs";
+
+/* Tasks on memory are explained for the memory that would be made. */
+static bool find_backing(struct gmem_vm *vm, enum gmem_task task, struct gmemi_wish *wish)
+{
+	const struct gmemi_chain_row *made;
+
+	if (task == GMEM_TASK_CREATE)
+		return true;
+	made = gmemi_chain_pick(vm, GMEM_TASK_CREATE, wish, NULL);
+	if (!made)
+		return false;
+	wish->backing = gmemi_backing_of(made->mechanism);
+	return true;
+}
+
+static struct gmem_step explain(struct gmem_vm *vm, const struct gmemi_chain_row *row, struct gmemi_wish *wish)
+{
+	struct gmem_step step = { .mechanism = row->mechanism, .feature = row->feature, .why = no_memory };
+	struct gmemi_judgement judgement;
+
+	if (!find_backing(vm, row->task, wish))
+		return step;
+	judgement = gmemi_chain_judge(vm, row, wish);
+	step.feature = judgement.feature;
+	step.state = judgement.state;
+	step.why = judgement.why;
+	if (judgement.usable) {
+		step.chosen = gmemi_chain_pick(vm, row->task, wish, NULL) == row;
+		step.why = step.chosen ? chosen : works;
+	}
+	return step;
+}
+
+int gmem_vm_explain(struct gmem_vm *vm, enum gmem_task task, uint64_t need, uint32_t index, struct gmem_step *step)
+{
+	struct gmemi_wish wish = { .need = need };
+	const struct gmemi_chain_row *row;
+	struct gmem_step found;
+	int r;
+
+	gmemi_enter("gmem_vm_explain");
+	r = gmemi_vm_check(vm);
+	if (r == 0)
+		r = gmemi_info_check(step, "step");
+	if (r == 0)
+		r = gmemi_need_check(&wish.need);
+	if (r < 0)
+		return r;
+	if (!gmemi_chain_row(task, 0))
+		return gmemi_refuse(-EINVAL, "task %d is unknown to this library", (int)task);
+	row = gmemi_chain_row(task, index);
+	if (!row)
+		return 0;
+	found = explain(vm, row, &wish);
+	gmemi_info_out(step, &found, sizeof(found));
+	return 1;
+}
