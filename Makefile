@@ -18,7 +18,7 @@ REALNAME := $(SONAME).$(VERSION)
 
 # What the code needs, whatever the builder's flags are. WERROR=-Werror in CI; SAN= a list for -fsanitize=.
 OWN_CPPFLAGS := -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -I$(S)/include
-OWN_CFLAGS := -std=gnu11 -Wall -Wextra -Wconversion $(WERROR) $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer)
+OWN_CFLAGS := -std=gnu11 -Wall -Wextra -Wconversion $(WERROR) $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer)
 OWN_LDFLAGS := $(if $(SAN),-fsanitize=$(SAN))
 compile = $(CC) $(OWN_CPPFLAGS) $(CPPFLAGS) $(OWN_CFLAGS) $(CFLAGS) -MMD -MP -c -o $@
 link = $(CC) $(OWN_CFLAGS) $(CFLAGS) $(OWN_LDFLAGS) $(LDFLAGS) -o $@
@@ -30,8 +30,6 @@ else
 say = @printf '  %-7s %s\n' $(1) $(2);
 Q = @
 endif
-
-include $(S)/tests/Makefile.inc
 
 HEADERS := $(wildcard $(S)/include/gmem/*.h)
 LIB_SRC := $(sort $(wildcard $(S)/lib/*.c))
@@ -137,5 +135,7 @@ uninstall:
 
 clean:
 	rm -rf $(O)
+
+include $(S)/tests/Makefile.inc
 
 -include $(STATIC_OBJ:.o=.d) $(SHARED_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(MICROVM_OBJ:.o=.d)

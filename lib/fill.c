@@ -55,15 +55,36 @@ static int put_by_write(struct gmem *mem, uint64_t offset, const unsigned char *
 	return 0;
 }
 
+/* A signal makes a memfd give back all that the call allocated: smaller and smaller pieces get done between two signals. */
+static int allocate(const struct gmem *mem, uint64_t offset, uint64_t length)
+{
+	uint64_t piece = length;
+
+	while (length) {
+		uint64_t size = gmemi_min(piece, length);
+		int r = gmemi_sys_fallocate(gmemi_memory_shared_fd(mem), FALLOC_FL_KEEP_SIZE, offset, size);
+
+		if (r == -EINTR && size > mem->page_size)
+			piece = gmemi_round_down(size / 2, mem->page_size);
+		if (r < 0 && r != -EINTR)
+			return gmemi_failed(r, "fallocate() of the memory", "out of memory, or of free huge pages?");
+		if (r == 0) {
+			offset += size;
+			length -= size;
+		}
+	}
+	return 0;
+}
+
 /* Allocates, clears and maps in bulk; what cannot be had is an error here, where a touch would be SIGBUS. */
 static int prepare(struct gmem *mem, const struct gmemi_mapping *m, uint64_t offset, uint64_t length)
 {
 	uint64_t first = gmemi_round_down(offset, mem->page_size);
 	uint64_t size = gmemi_round_down(offset + length - first + mem->page_size - 1, mem->page_size);
-	int r = gmemi_sys_fallocate(gmemi_memory_shared_fd(mem), FALLOC_FL_KEEP_SIZE, first, size);
+	int r = allocate(mem, first, size);
 
 	if (r < 0)
-		return gmemi_failed(r, "fallocate() of the memory", "out of memory, or of free huge pages?");
+		return r;
 	if (!gmemi_vm_has(mem->vm, GMEM_FEATURE_MADV_POPULATE))
 		return 0;
 	r = gmemi_sys_advise(gmemi_mapping_at(m, first), size, MADV_POPULATE_WRITE);

@@ -156,12 +156,7 @@ int64_t gmemi_sys_pwrite(int fd, const void *data, size_t length, uint64_t offse
 
 int gmemi_sys_fallocate(int fd, int mode, uint64_t offset, uint64_t length)
 {
-	int r;
-
-	do /* guest_memfd keeps what it allocated before the signal; a memfd begins anew */
-		r = fallocate(fd, mode, (off_t)offset, (off_t)length);
-	while (r == -1 && errno == EINTR);
-	return nothing(r);
+	return nothing(fallocate(fd, mode, (off_t)offset, (off_t)length));
 }
 
 uint64_t gmemi_sys_page_size(void)

@@ -55,6 +55,13 @@ const struct gmemi_chain_row *gmemi_chain_row(enum gmem_task task, uint32_t inde
 	return NULL;
 }
 
+enum gmem_backing gmemi_chain_backing(const struct gmemi_chain_row *row)
+{
+	bool one = row->backings && !(row->backings & (row->backings - 1));
+
+	return one ? (enum gmem_backing)__builtin_ctz(row->backings) : GMEM_BACKING_AUTO;
+}
+
 enum gmem_backing gmemi_backing_of(enum gmem_mechanism made_by)
 {
 	switch (made_by) {

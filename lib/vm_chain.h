@@ -45,6 +45,8 @@ bool gmemi_chain_demote(struct gmem_vm *vm, const struct gmemi_chain_row *row, i
 /* -EOPNOTSUPP with a sentence that says of each row what is missing. */
 int gmemi_chain_refuse(struct gmem_vm *vm, enum gmem_task task, const struct gmemi_wish *wish);
 
+/* What the row is for, where that is one backing; else 0. */
+enum gmem_backing gmemi_chain_backing(const struct gmemi_chain_row *row);
 enum gmem_backing gmemi_backing_of(enum gmem_mechanism made_by);
 
 /* vm_need.c: the feature with which a way to create memory serves a need; GMEM_FEATURE_NONE = it does by itself. Returns NULL, or why

@@ -25,7 +25,9 @@ static bool find_backing(struct gmem_vm *vm, enum gmem_task task, struct gmemi_w
 
 static struct gmem_step explain(struct gmem_vm *vm, const struct gmemi_chain_row *row, struct gmemi_wish *wish)
 {
-	struct gmem_step step = { .mechanism = row->mechanism, .feature = row->feature, .why = no_memory };
+	struct gmem_step step = { .mechanism = row->mechanism,
+				  .backing = gmemi_chain_backing(row),
+				  .why = no_memory };
 	struct gmemi_judgement judgement;
 
 	if (!find_backing(vm, row->task, wish))

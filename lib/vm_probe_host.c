@@ -47,7 +47,7 @@ struct gmemi_verdict gmemi_probe_hugetlb(struct gmem_vm *vm, const struct gmemi_
 
 	(void)vm;
 	if (fd < 0)
-		return gmemi_from_error(row, fd, "needs CAP_IPC_LOCK or a group in vm.hugetlb_shm_group");
+		return gmemi_from_error(row, fd, NULL);
 	r = reserve_one(fd, UINT64_C(1) << row->argument);
 	gmemi_sys_close(fd);
 	if (r == -ENOMEM)

@@ -10,9 +10,20 @@
 #define TRIAL_GPA (UINT64_C(1) << 45) /* beyond any guest's memory; only looked at for overlaps */
 
 static const char access_hint[] = "give this user read and write access to /dev/kvm (group kvm, or an ACL)";
+static const char missing_hint[] = "load KVM's module, or pass /dev/kvm into this container or jail";
 static const char no_vm_hint[] = "open libgmem's VM with a VM fd: this is a property of the VM";
 static const char rfc_hint[] = "open the VM with GMEM_VM_RFC_IOCTLS if this kernel is known to carry the patch";
 static const char vcpu_hint[] = "tell libgmem of a vCPU: gmem_vcpu_open()";
+
+/* No node: no KVM, or it was not passed in. */
+static struct gmemi_verdict no_device(const struct gmemi_probe_row *row, int error)
+{
+	struct gmemi_verdict verdict = gmemi_from_error(row, error, access_hint);
+
+	if (verdict.state == GMEM_ABSENT)
+		verdict.hint = missing_hint;
+	return verdict;
+}
 
 /* An open VM proves KVM; without one the device does. */
 struct gmemi_verdict gmemi_probe_kvm(struct gmem_vm *vm, const struct gmemi_probe_row *row)
@@ -23,7 +34,7 @@ struct gmemi_verdict gmemi_probe_kvm(struct gmem_vm *vm, const struct gmemi_prob
 		return gmemi_present(row);
 	fd = gmemi_sys_open("/dev/kvm", O_RDWR);
 	if (fd < 0)
-		return gmemi_from_error(row, fd, access_hint);
+		return no_device(row, fd);
 	r = gmemi_sys_ioctl_value(fd, KVMI_GET_API_VERSION, 0);
 	gmemi_sys_close(fd);
 	if (r == KVMI_API_VERSION)

@@ -12,8 +12,8 @@
  *   -EBADFD wrong state, -EEXIST taken already, -EBUSY still in use, -ENOENT no such thing, -ESTALE handle used after fork,
  *   -ECANCELED a callback said no, -ENODATA the input ended, -EIO the kernel answered what it never should, -ENOMEM out of
  *   memory. gmem_last_error() says whether a code came from the kernel or from the library.
- * - **Optional arguments** travel in a struct whose first member is its size; NULL and a struct of zeros mean the same:
- *   defaults. Reserved members must be zero.
+ * - **Optional arguments** travel in a struct whose first member is its size; NULL means defaults, and so does
+ *   a struct whose other members are all zero. Reserved members must be zero.
  * - **Threads.** Every call names its class: *any* (any thread, any time), *object* (calls on this object must not overlap), or
  *   *callback* (the library calls it).
  * - **fds** passed in are duplicated and stay the caller's. Every fd of the library is close-on-exec and 3 or more.

@@ -34,7 +34,8 @@ enum gmem_backing {
 /** Options of gmem_create(). */
 struct gmem_create_opts {
 	uint64_t size;     /**< sizeof(struct gmem_create_opts) */
-	uint64_t need;     /**< GMEM_NEED_*; 0 = GMEM_NEED_MAPPABLE */
+	uint64_t need;     /**< GMEM_NEED_*, all that shall hold: GMEM_NEED_PRIVATE alone is memory that cannot be mapped; 0 =
+			      GMEM_NEED_MAPPABLE; GMEM_NEED_HUGE_2M and GMEM_NEED_HUGE_1G exclude each other */
 	uint64_t flags;    /**< none yet: 0 */
 	uint32_t backing;  /**< enum gmem_backing; a named backing is made or the call fails, it is never replaced */
 	uint32_t reserved; /**< must be 0 */
@@ -184,7 +185,7 @@ GMEM_API int gmem_unbind(struct gmem *mem, uint32_t slot);
  *
  * @param mem   the memory
  * @param info  out: `info->size` says how much of it may be written; members that this library does not know become 0
- * @return 0; -EINVAL a NULL argument or a size below 8; -ESTALE after fork
+ * @return 0; -EINVAL a NULL argument or `info->size` is below 8; -E2BIG it is above 4096; -ESTALE after fork
  *
  * @threads{any} @blocks{no} @kernel{none} @since{0.1}
  */

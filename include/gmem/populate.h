@@ -67,7 +67,7 @@ GMEM_API int gmem_populate(struct gmem *mem, uint64_t offset, uint64_t length, c
 /** Fills shared memory from a file, memfd, pipe or socket.
  *
  * Holes of a file are not read: they are zeros. When the input ends early the result is -ENODATA and everything that was there is
- * in: `done` is exact to the byte.
+ * in: `done` is exact to the byte. For a program that gave all its memory as `length` to load a file of any size that is success.
  *
  * @param mem        the memory
  * @param offset     where to begin in the memory; bytes, at any alignment

@@ -23,7 +23,7 @@ struct gmem_vcpu;
  * ioctl on a vCPU wait until KVM_RUN has returned. Nothing happens to the vCPU itself.
  *
  * @param vm       the VM, opened on a VM fd; -EINVAL if it was opened without one
- * @param vcpu_fd  result of KVM_CREATE_VCPU on that VM; duplicated
+ * @param vcpu_fd  result of KVM_CREATE_VCPU on that VM; duplicated, so it may be closed at once
  * @param vcpu     out: the handle; give it up with gmem_vcpu_close()
  * @return 0; -EINVAL `vm` or `vcpu` is NULL, or `vcpu_fd` is no vCPU; -EIO the vCPU belongs to a VM of another process;
  *         -EBADF `vcpu_fd` is not open; -EMFILE or -ENFILE no fd left; -ENOMEM; -ESTALE after fork
@@ -35,7 +35,7 @@ GMEM_API int gmem_vcpu_open(struct gmem_vm *vm, int vcpu_fd, struct gmem_vcpu **
 
 /** Gives up the handle. What was learnt through it stays known.
  *
- * @param vcpu  from gmem_vcpu_open(), or NULL
+ * @param vcpu  from gmem_vcpu_open(), or NULL; closed once, by whoever opened it
  *
  * @threads{any} @blocks{no} @since{0.1}
  */

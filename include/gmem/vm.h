@@ -17,7 +17,7 @@ struct gmem_vm;
 /** What kind of VM a VM fd stands for. The kernel has no call that tells. */
 enum gmem_vm_kind {
 	GMEM_VM_AUTO = 0,         /**< Find out what can be found out. */
-	GMEM_VM_PLAIN = 1,        /**< No private memory. */
+	GMEM_VM_PLAIN = 1,        /**< No private memory; SEV and SEV-ES too, whose memory KVM does not tell apart. */
 	GMEM_VM_SW_PROTECTED = 2, /**< KVM_X86_SW_PROTECTED_VM: private memory for development, without hardware. */
 	GMEM_VM_SNP = 3,          /**< AMD SEV-SNP. */
 	GMEM_VM_TDX = 4,          /**< Intel TDX. */
@@ -32,7 +32,7 @@ enum gmem_vm_kind {
 struct gmem_vm_open_opts {
 	uint64_t size;     /**< sizeof(struct gmem_vm_open_opts) */
 	uint64_t flags;    /**< GMEM_VM_RFC_IOCTLS or 0 */
-	uint32_t kind;     /**< enum gmem_vm_kind */
+	uint32_t kind;     /**< enum gmem_vm_kind; means nothing without a VM */
 	uint32_t reserved; /**< must be 0 */
 };
 
@@ -105,7 +105,7 @@ struct gmem_probe {
 	int32_t error;        /**< negative errno that decided it, 0 = none */
 	uint32_t reserved;    /**< 0 */
 	const char *facility; /**< what was tried, such as "/dev/userfaultfd" or "KVM_CREATE_GUEST_MEMFD" */
-	const char *hint;     /**< what to change or do so that the answer can become better; NULL = nothing can be done */
+	const char *hint;     /**< what to change or do so that the answer can become better; NULL = nothing is known */
 };
 
 /** Something that can be done in more than one way. */
@@ -123,16 +123,18 @@ enum gmem_task {
 struct gmem_step {
 	uint64_t size;      /**< sizeof(struct gmem_step), set by the caller */
 	uint32_t mechanism; /**< enum gmem_mechanism */
-	uint32_t feature;   /**< enum gmem_feature that decided about the row, 0 = none */
-	uint32_t state;     /**< enum gmem_state of that feature; GMEM_PRESENT where no feature is needed */
+	uint32_t backing;   /**< enum gmem_backing that the row makes or works on; 0 = any, or several */
+	uint32_t feature;   /**< enum gmem_feature that decided about the row, 0 = none did */
+	uint32_t state;     /**< enum gmem_state of that feature; means nothing where `feature` is 0 */
 	uint32_t chosen;    /**< 1 on the row that will be used, else 0 */
+	uint32_t reserved;  /**< 0 */
 	const char *why;    /**< why chosen, or why passed over */
 };
 
 /** Makes libgmem's view of a VM.
  *
- * Nothing is probed yet and nothing happens to the VM. The library keeps a duplicate of the fd: the VM lives at least as long as
- * the handle and the memory made from it.
+ * Nothing is probed yet and nothing happens to the VM. The library keeps a duplicate of the fd, so the program may close its own at
+ * once: the VM lives at least as long as the handle and the memory made from it.
  *
  * @param vm_fd  result of KVM_CREATE_VM in this process, duplicated; or -1: no VM. Then memory is memfd or hugetlb memory, and
  *               binding records addresses only.
@@ -153,7 +155,7 @@ GMEM_API int gmem_vm_open(int vm_fd, struct gmem_vm **vm, const struct gmem_vm_o
  * libgmem bound and that are still there are deleted from the VM before their memory goes away, so that a guest never runs on
  * addresses that have become something else.
  *
- * @param vm  from gmem_vm_open(), or NULL
+ * @param vm  from gmem_vm_open(), or NULL; closed once, by whoever opened it, when no other call on it is under way
  *
  * @threads{any} @blocks{no} @since{0.1}
  */
@@ -167,7 +169,8 @@ GMEM_API void gmem_vm_close(struct gmem_vm *vm);
  * @param vm       the VM
  * @param feature  what to ask
  * @param probe    out: what was seen; may be NULL
- * @return enum gmem_state; -EINVAL `vm` is NULL, `feature` is unknown, or `probe` has a wrong size; -ESTALE after fork
+ * @return enum gmem_state; -EINVAL `vm` is NULL, `feature` is unknown, or `probe->size` is below 8;
+ *         -E2BIG it is above 4096; -ESTALE after fork
  *
  * @threads{any} @blocks{bounded} @kernel{none} @since{0.1}
  */
@@ -182,8 +185,9 @@ GMEM_API int gmem_vm_probe(struct gmem_vm *vm, enum gmem_feature feature, struct
  * @param need   GMEM_NEED_* of memory.h, 0 = GMEM_NEED_MAPPABLE
  * @param index  row number, from 0, best first
  * @param step   out: the row
- * @return 1 = `step` was filled; 0 = the chain has no such row; -EINVAL `vm` or `step` is NULL, `task` is unknown, or `step` has
- *         a wrong size; -E2BIG a need of a later library; -ESTALE after fork
+ * @return 1 = `step` was filled; 0 = the chain has no such row; -EINVAL `vm` or `step` is NULL, `task` is unknown, the
+ *         needs contradict each other, or `step->size` is below 8; -E2BIG a need of a later library, or a size above 4096;
+ *         -ESTALE after fork
  *
  * @threads{any} @blocks{bounded} @kernel{none} @since{0.1}
  */
