@@ -4,6 +4,8 @@
 
 #include <stdio.h>
 
+#define BACKING 11 /* width of "guest_memfd" */
+
 /* Widths; 0 = no such column: the reason goes below the row. */
 struct columns {
 	size_t mechanism;
@@ -14,6 +16,14 @@ struct columns {
 static const char *mechanism_of(const struct gmem_step *step)
 {
 	return gmem_mechanism_name((enum gmem_mechanism)step->mechanism);
+}
+
+/* "any" is for whatever the memory is made of. */
+static const char *backing_of(const struct gmem_step *step)
+{
+	const char *name = info_backing_name((enum gmem_backing)step->backing);
+
+	return name ? name : "any";
 }
 
 static const char *feature_of(const struct gmem_step *step)
@@ -36,12 +46,13 @@ static void print_row(const struct info_screen *screen, const struct columns *co
 	struct info_cell cells[INFO_CELLS] = {
 		{ step->chosen ? "*" : "", 1, NULL },
 		{ mechanism_of(step), columns->mechanism, NULL },
+		{ backing_of(step), BACKING, NULL },
 		state_of(step),
 		{ feature_of(step), columns->feature, NULL },
 		{ step->why, columns->why, NULL },
 	};
 
-	info_row(screen, cells, columns->why ? 5 : 4);
+	info_row(screen, cells, columns->why ? 6 : 5);
 	if (!columns->why)
 		info_below(screen, "", step->why);
 }
@@ -51,13 +62,14 @@ static void print_header(const struct info_screen *screen, const struct columns 
 	struct info_cell cells[INFO_CELLS] = {
 		{ "*", 1, NULL },
 		{ "mechanism", columns->mechanism, NULL },
+		{ "memory", BACKING, NULL },
 		{ "state", INFO_STATE, NULL },
 		{ "of feature", columns->feature, NULL },
 		{ "why", columns->why, NULL },
 	};
 
 	putchar('\n');
-	info_row(screen, cells, columns->why ? 5 : 4);
+	info_row(screen, cells, columns->why ? 6 : 5);
 }
 
 static void widen(size_t *width, const char *text)
@@ -84,7 +96,7 @@ static bool is_wanted(const struct info_report *report, const struct info_chain 
 /* The same widths for all tables, so that they can be read as one. Narrow: two columns share what is left. */
 static void divide(const struct info_report *report, const struct info_screen *screen, struct columns *columns)
 {
-	size_t left = screen->width - 1 - INFO_STATE - 3 * INFO_GAP;
+	size_t left = screen->width - 1 - BACKING - INFO_STATE - 4 * INFO_GAP;
 
 	*columns = (struct columns){ .mechanism = 9, .feature = 10 };
 	for (size_t i = 0; i < INFO_TASKS; i++)

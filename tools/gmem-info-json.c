@@ -128,6 +128,7 @@ static void print_step(const char *before, const struct gmem_step *step)
 	fputs(before, stdout);
 	text_member("{", "mechanism", gmem_mechanism_name((enum gmem_mechanism)step->mechanism));
 	number_member(", ", "number", step->mechanism);
+	text_member(", ", "backing", info_backing_name((enum gmem_backing)step->backing));
 	text_member(", ", "feature", feature);
 	text_member(", ", "state", info_state_name((enum gmem_state)step->state));
 	truth_member(", ", "chosen", step->chosen);

@@ -156,3 +156,17 @@ const char *info_topic_name(enum info_topic topic)
 
 	return names[topic];
 }
+
+const char *info_backing_name(enum gmem_backing backing)
+{
+	switch (backing) {
+	case GMEM_BACKING_GUEST_MEMFD:
+		return "guest_memfd";
+	case GMEM_BACKING_MEMFD:
+		return "memfd";
+	case GMEM_BACKING_HUGETLB:
+		return "hugetlb";
+	default:
+		return NULL;
+	}
+}
