@@ -9,11 +9,8 @@
 #include "err.h"
 #include "range.h"
 #include "sys.h"
+#include "uapi/mman.h"
 #include "vm_chain.h"
-
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE 23
-#endif
 
 static struct gmemi_wish wish_of(const struct gmemi_fill *fill)
 {
@@ -87,7 +84,7 @@ static int prepare(struct gmem *mem, const struct gmemi_mapping *m, uint64_t off
 		return r;
 	if (!gmemi_vm_has(mem->vm, GMEM_FEATURE_MADV_POPULATE))
 		return 0;
-	r = gmemi_sys_advise(gmemi_mapping_at(m, first), size, MADV_POPULATE_WRITE);
+	r = gmemi_sys_advise(gmemi_mapping_at(m, first), size, MMANI_MADV_POPULATE_WRITE);
 	return r < 0 ? gmemi_failed(r, "madvise(MADV_POPULATE_WRITE)", "private or poisoned pages, or out of memory?") : 0;
 }
 

@@ -9,19 +9,14 @@
 #include "log.h"
 #include "sys.h"
 #include "uapi/kvm.h"
+#include "uapi/mman.h"
 #include "vm_chain.h"
 #include "vm_probe.h"
-
-#ifndef MFD_NOEXEC_SEAL
-#define MFD_NOEXEC_SEAL 8u
-#endif
-
-#define HUGE_SHIFT 26 /* where memfd_create() takes the logarithm of the page size */
 
 /* Kernels from 6.3 want to be told that the file is not to be executed; older ones refuse the flag. */
 static int open_memfd(const char *name, unsigned int flags)
 {
-	int fd = gmemi_sys_memfd(name, flags | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
+	int fd = gmemi_sys_memfd(name, flags | MFD_ALLOW_SEALING | MMANI_MFD_NOEXEC_SEAL);
 
 	return fd == -EINVAL ? gmemi_sys_memfd(name, flags | MFD_ALLOW_SEALING) : fd;
 }
@@ -46,7 +41,7 @@ static int make_memfd(struct gmem *mem, const char *name, unsigned int flags, in
 
 static int make_hugetlb(struct gmem *mem, const char *name)
 {
-	return make_memfd(mem, name, MFD_HUGETLB | (unsigned int)__builtin_ctzll(mem->page_size) << HUGE_SHIFT, &mem->fd);
+	return make_memfd(mem, name, MFD_HUGETLB | (unsigned int)__builtin_ctzll(mem->page_size) << MMANI_MFD_HUGE_SHIFT, &mem->fd);
 }
 
 /* On a VM without private memory only a file that can be mapped serves the guest from the file (virt/kvm/guest_memfd.c), so memory

@@ -9,10 +9,7 @@
 
 #include "sys.h"
 #include "uapi/kvm.h"
-
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE 23
-#endif
+#include "uapi/mman.h"
 
 #define SHARED (KVMI_GUEST_MEMFD_MMAP | KVMI_GUEST_MEMFD_INIT_SHARED)
 
@@ -90,7 +87,7 @@ struct gmemi_verdict gmemi_probe_gmem_mmap(struct gmem_vm *vm, const struct gmem
 /* A touch of memory that is not shared would be SIGBUS; populating it is only EFAULT. */
 static int try_touch(void *page)
 {
-	int r = gmemi_sys_advise(page, gmemi_sys_page_size(), MADV_POPULATE_WRITE);
+	int r = gmemi_sys_advise(page, gmemi_sys_page_size(), MMANI_MADV_POPULATE_WRITE);
 
 	gmemi_sys_unmap(page, gmemi_sys_page_size());
 	return r;

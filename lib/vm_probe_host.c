@@ -7,12 +7,7 @@
 #include <sys/mman.h>
 
 #include "sys.h"
-
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE 23
-#endif
-
-#define HUGE_SHIFT 26 /* where memfd_create() takes the logarithm of the page size */
+#include "uapi/mman.h"
 
 struct gmemi_verdict gmemi_probe_memfd(struct gmem_vm *vm, const struct gmemi_probe_row *row)
 {
@@ -42,7 +37,7 @@ static int reserve_one(int fd, uint64_t size)
 
 struct gmemi_verdict gmemi_probe_hugetlb(struct gmem_vm *vm, const struct gmemi_probe_row *row)
 {
-	int fd = gmemi_sys_memfd("gmem-probe", MFD_HUGETLB | row->argument << HUGE_SHIFT);
+	int fd = gmemi_sys_memfd("gmem-probe", MFD_HUGETLB | row->argument << MMANI_MFD_HUGE_SHIFT);
 	int r;
 
 	(void)vm;
@@ -64,7 +59,7 @@ struct gmemi_verdict gmemi_probe_madv_populate(struct gmem_vm *vm, const struct 
 	(void)vm;
 	if (r < 0)
 		return gmemi_from_error(row, r, NULL);
-	r = gmemi_sys_advise(page, size, MADV_POPULATE_WRITE);
+	r = gmemi_sys_advise(page, size, MMANI_MADV_POPULATE_WRITE);
 	gmemi_sys_unmap(page, size);
 	return r == 0 ? gmemi_present(row) : gmemi_from_error(row, r, NULL);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The stand-in kernel, held against what its presets promise; and, where there is a real KVM with guest_memfd, against that. */
+/* The stand-in kernel, held against what its presets promise. selftest_kernel.c holds it against a real one. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
@@ -7,7 +7,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -15,85 +14,11 @@
 #include "fakekvm.h"
 #include "gt.h"
 #include "inject.h"
+#include "raw.h"
 
-#include "../../lib/uapi/kvm.h"
 #include "../../lib/uapi/userfaultfd.h"
 
-#define PAGE 4096ul
-#define NOWHERE ((void *)8)
-#define CREATE_VM 0xae01ul
-#define CREATE_VCPU 0xae41ul
-#define SHARED 3ul /* MMAP | INIT_SHARED */
-#define MODES(missing_minor) (missing_minor)
-
-/* 0 or more, or a negative errno. */
-static long said(long result)
-{
-	return result < 0 ? -errno : result;
-}
-
-static long known(int fd, unsigned long request)
-{
-	return said(ioctl(fd, request, NOWHERE));
-}
-
-static long cap(int fd, unsigned long number)
-{
-	return said(ioctl(fd, (unsigned long)KVMI_CHECK_EXTENSION, number));
-}
-
-static int make(int vm, uint64_t size, uint64_t flags)
-{
-	struct kvmi_create_guest_memfd create = { .size = size, .flags = flags };
-
-	return (int)said(ioctl(vm, (unsigned long)KVMI_CREATE_GUEST_MEMFD, &create));
-}
-
-struct bind {
-	uint32_t slot, flags;
-	uint64_t gpa, size, hva;
-	int file;
-	uint64_t offset;
-};
-
-static long set(int vm, struct bind b)
-{
-	struct kvmi_userspace_memory_region2 region = {
-		.slot = b.slot,
-		.flags = b.flags,
-		.guest_phys_addr = b.gpa,
-		.memory_size = b.size,
-		.userspace_addr = b.hva,
-		.guest_memfd = (uint32_t)b.file,
-		.guest_memfd_offset = b.offset,
-	};
-
-	return said(ioctl(vm, (unsigned long)KVMI_SET_USER_MEMORY_REGION2, &region));
-}
-
-#define SET(vm, ...) set(vm, (struct bind){ __VA_ARGS__ })
-
-/* What a slot with these flags and a fd that is not open says: EBADF = the flags are fine. */
-static long flags_probe(int vm, uint32_t flags)
-{
-	return SET(vm, .slot = 7, .flags = flags, .size = PAGE, .file = -1);
-}
-
-/* What mapping a new file with these flags says. */
-static long map_new(int vm, uint64_t flags, int protection, int map_flags)
-{
-	int fd = make(vm, PAGE, flags);
-	void *at;
-
-	if (fd < 0)
-		return fd;
-	at = mmap(NULL, PAGE, protection, map_flags, fd, 0);
-	close(fd);
-	if (at == MAP_FAILED)
-		return -errno;
-	munmap(at, PAGE);
-	return 0;
-}
+#define PAGE RAW_PAGE
 
 /* Presets. A row is what one of them says to every probe; 1 for a result that is not an error. */
 struct expectation {
@@ -148,16 +73,16 @@ static uint64_t uffd_features(void)
 
 static void check_vm(const struct expectation *e, int vm)
 {
-	assert_int_equal(known(vm, KVMI_SET_USER_MEMORY_REGION), -EFAULT);
-	assert_int_equal(known(vm, KVMI_SET_USER_MEMORY_REGION2), e->region2);
-	assert_int_equal(known(vm, KVMI_CREATE_GUEST_MEMFD), e->create);
-	assert_int_equal(known(vm, KVMI_SET_MEMORY_ATTRIBUTES), e->attributes);
-	assert_int_equal(known(vm, KVMI_GUEST_MEMFD_POPULATE), e->populate);
-	assert_int_equal(flags_probe(vm, KVMI_MEM_GUEST_MEMFD), e->gmem_slot);
-	assert_int_equal(flags_probe(vm, KVMI_MEM_GUEST_MEMFD | KVMI_MEM_USERFAULT), e->userfault_slot);
-	assert_int_equal(cap(vm, KVMI_CAP_GUEST_MEMFD_FLAGS), e->flags_cap);
-	assert_int_equal(one_if_fine(make(vm, PAGE, SHARED)), e->shared);
-	assert_int_equal(said(ioctl(vm, (unsigned long)KVMI_MEMORY_ENCRYPT_OP, NULL)), e->encrypt);
+	assert_int_equal(raw_known(vm, KVMI_SET_USER_MEMORY_REGION), -EFAULT);
+	assert_int_equal(raw_known(vm, KVMI_SET_USER_MEMORY_REGION2), e->region2);
+	assert_int_equal(raw_known(vm, KVMI_CREATE_GUEST_MEMFD), e->create);
+	assert_int_equal(raw_known(vm, KVMI_SET_MEMORY_ATTRIBUTES), e->attributes);
+	assert_int_equal(raw_known(vm, KVMI_GUEST_MEMFD_POPULATE), e->populate);
+	assert_int_equal(raw_slot_flags(vm, KVMI_MEM_GUEST_MEMFD), e->gmem_slot);
+	assert_int_equal(raw_slot_flags(vm, KVMI_MEM_GUEST_MEMFD | KVMI_MEM_USERFAULT), e->userfault_slot);
+	assert_int_equal(raw_cap(vm, KVMI_CAP_GUEST_MEMFD_FLAGS), e->flags_cap);
+	assert_int_equal(one_if_fine(raw_guest_memfd(vm, PAGE, RAW_SHARED)), e->shared);
+	assert_int_equal(raw_result(ioctl(vm, (unsigned long)KVMI_MEMORY_ENCRYPT_OP, NULL)), e->encrypt);
 	assert_int_equal(fakekvm_slots(vm, NULL, 0), 0);
 }
 
@@ -166,14 +91,14 @@ static void check_preset(const struct expectation *e)
 	int vm, vcpu;
 
 	fakekvm_enable(fakekvm_preset(e->preset));
-	assert_int_equal(one_if_fine(said(open("/dev/kvm", O_RDWR | O_CLOEXEC))), e->device);
+	assert_int_equal(one_if_fine(raw_result(open("/dev/kvm", O_RDWR | O_CLOEXEC))), e->device);
 	vm = fakekvm_vm(NULL);
 	vcpu = fakekvm_vcpu(vm);
 	check_vm(e, vm);
-	assert_int_equal(known(vcpu, KVMI_SET_SIGNAL_MASK), -EFAULT);
-	assert_int_equal(known(vcpu, KVMI_PRE_FAULT_MEMORY), e->pre_fault);
-	assert_int_equal(known(vcpu, 0x4020aed6), e->apf);
-	assert_int_equal(known(vcpu, KVMI_MAP_MEMORY_V1), -EINVAL);
+	assert_int_equal(raw_known(vcpu, KVMI_SET_SIGNAL_MASK), -EFAULT);
+	assert_int_equal(raw_known(vcpu, KVMI_PRE_FAULT_MEMORY), e->pre_fault);
+	assert_int_equal(raw_known(vcpu, 0x4020aed6), e->apf);
+	assert_int_equal(raw_known(vcpu, KVMI_MAP_MEMORY_V1), -EINVAL);
 	assert_int_equal(uffd_features(), e->uffd_features);
 	close(vcpu);
 	close(vm);
@@ -194,9 +119,9 @@ static void disabled_it_is_not_there(void **state)
 	int vm = fakekvm_vm(fakekvm_preset("6.18"));
 
 	(void)state;
-	assert_int_equal(known(vm, KVMI_CREATE_GUEST_MEMFD), -EFAULT);
+	assert_int_equal(raw_known(vm, KVMI_CREATE_GUEST_MEMFD), -EFAULT);
 	fakekvm_disable();
-	assert_int_equal(known(vm, KVMI_CREATE_GUEST_MEMFD), -ENOTTY); /* a memfd's answer */
+	assert_int_equal(raw_known(vm, KVMI_CREATE_GUEST_MEMFD), -ENOTTY); /* a memfd's answer */
 	assert_int_equal(fstat(vm, &about), 0);
 	close(vm);
 }
@@ -208,7 +133,7 @@ static void fds_survive_duplication(void **state)
 	(void)state;
 	assert_true(fcntl(vm, F_GETFD) & FD_CLOEXEC);
 	close(vm);
-	file = make(copy, PAGE, SHARED);
+	file = raw_guest_memfd(copy, PAGE, RAW_SHARED);
 	assert_true(file >= 0);
 	assert_int_equal(fcntl(file, F_GETFD), 0); /* guest_memfds come without close-on-exec */
 	close(file);
@@ -217,7 +142,7 @@ static void fds_survive_duplication(void **state)
 
 static int ask_as_child(void *vm)
 {
-	return (int)-cap(*(int *)vm, KVMI_CAP_GUEST_MEMFD);
+	return (int)-raw_cap(*(int *)vm, KVMI_CAP_GUEST_MEMFD);
 }
 
 static void vm_answers_its_maker_only(void **state)
@@ -229,9 +154,9 @@ static void vm_answers_its_maker_only(void **state)
 	assert_int_equal(gt_in_child(ask_as_child, &vm), EIO);
 	config.foreign = true;
 	foreign = fakekvm_vm(&config);
-	assert_int_equal(cap(foreign, KVMI_CAP_GUEST_MEMFD), -EIO);
-	assert_int_equal(known(foreign, 0x12345678), -EIO); /* before anything else */
-	assert_int_equal(cap(vm, KVMI_CAP_GUEST_MEMFD), 1);
+	assert_int_equal(raw_cap(foreign, KVMI_CAP_GUEST_MEMFD), -EIO);
+	assert_int_equal(raw_known(foreign, 0x12345678), -EIO); /* before anything else */
+	assert_int_equal(raw_cap(vm, KVMI_CAP_GUEST_MEMFD), 1);
 	close(foreign);
 	close(vm);
 }
@@ -244,232 +169,378 @@ static void device_makes_vms_and_vcpus(void **state)
 	fakekvm_enable(fakekvm_preset("snp"));
 	kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 	assert_int_equal(ioctl(kvm, (unsigned long)KVMI_GET_API_VERSION, 0), KVMI_API_VERSION);
-	assert_int_equal(cap(kvm, KVMI_CAP_VM_TYPES), 0x1d);
-	assert_int_equal(cap(kvm, KVMI_CAP_GUEST_MEMFD_FLAGS), 3);
-	assert_int_equal(said(ioctl(kvm, CREATE_VM, 0ul)), -EINVAL);
-	vm = (int)said(ioctl(kvm, CREATE_VM, (unsigned long)KVMI_VM_TYPE_SNP));
-	assert_int_equal(cap(vm, KVMI_CAP_GUEST_MEMFD_FLAGS), 1);
-	vcpu = (int)said(ioctl(vm, CREATE_VCPU, 0ul));
-	assert_int_equal(known(vcpu, KVMI_SET_SIGNAL_MASK), -EFAULT);
+	assert_int_equal(raw_cap(kvm, KVMI_CAP_VM_TYPES), 0x1d);
+	assert_int_equal(raw_cap(kvm, KVMI_CAP_GUEST_MEMFD_FLAGS), 3);
+	assert_int_equal(raw_result(ioctl(kvm, RAW_CREATE_VM, 0ul)), -EINVAL);
+	vm = (int)raw_result(ioctl(kvm, RAW_CREATE_VM, (unsigned long)KVMI_VM_TYPE_SNP));
+	assert_int_equal(raw_cap(vm, KVMI_CAP_GUEST_MEMFD_FLAGS), 1);
+	vcpu = raw_vcpu(vm);
+	assert_int_equal(raw_known(vcpu, KVMI_SET_SIGNAL_MASK), -EFAULT);
 	close(vcpu);
 	close(vm);
 	close(kvm);
 }
 
-/* Questions that every kernel since 6.18 answers alike: asked of the stand-in and of the real one. */
+/* guest_memfd */
 
-static long q_mmap(int vm) { return map_new(vm, SHARED, PROT_READ | PROT_WRITE, MAP_SHARED); }
-static long q_mmap_private(int vm) { return map_new(vm, SHARED, PROT_READ, MAP_PRIVATE); }
-static long q_mmap_exec(int vm) { return map_new(vm, SHARED, PROT_READ | PROT_EXEC, MAP_SHARED); }
-static long q_mmap_without_flag(int vm) { return map_new(vm, 0, PROT_READ, MAP_SHARED); }
-static long q_mmap_init_shared_only(int vm) { return map_new(vm, 2, PROT_READ, MAP_SHARED); }
-static long q_flag_unknown(int vm) { return make(vm, PAGE, UINT64_C(1) << 40); }
-static long q_size_odd(int vm) { return make(vm, PAGE + 1, SHARED); }
-static long q_size_zero(int vm) { return make(vm, 0, SHARED); }
-static long q_size_negative(int vm) { return make(vm, UINT64_C(1) << 63, SHARED); }
-static long q_size_enormous(int vm) { return one_if_fine(make(vm, UINT64_C(1) << 62, SHARED)); }
-
-/* For questions about a file of four pages: asks, closes. */
-static long of_file(int vm, uint64_t flags, long (*ask)(int file))
+static void write_needs_its_flag(void **state)
 {
-	int file = make(vm, 4 * PAGE, flags);
+	static char data[2 * PAGE];
+	int vm = fakekvm_vm(fakekvm_preset("future-upstream"));
+	int plain = raw_guest_memfd(vm, 4 * PAGE, RAW_SHARED), file = raw_guest_memfd(vm, 4 * PAGE, RAW_SHARED | KVMI_GUEST_MEMFD_BIT2);
+
+	(void)state;
+	assert_int_equal(lseek(plain, 0, SEEK_CUR), 0);
+	assert_int_equal(raw_result(pwrite(plain, data, 1, 0)), -ENODEV);
+	assert_int_equal(raw_result(pwrite(file, data, 1, 0)), -EINVAL);
+	assert_int_equal(raw_result(pwrite(file, data, PAGE, 4 * PAGE)), -EINVAL);
+	memset(data, 7, sizeof(data));
+	assert_int_equal(pwrite(file, data, sizeof(data), PAGE), sizeof(data));
+	assert_int_equal(pwrite(file, data, sizeof(data), PAGE), sizeof(data)); /* writing again is fine there */
+	close(plain);
+	close(file);
+	close(vm);
+}
+
+/* What was written has left the direct map, and cannot be written again. */
+static void hidden_pages_are_written_once(void **state)
+{
+	static char data[4 * PAGE];
+	int vm = fakekvm_vm(fakekvm_preset("future-firecracker"));
+	int file = raw_guest_memfd(vm, 4 * PAGE, RAW_SHARED | KVMI_GUEST_MEMFD_BIT2 | KVMI_GUEST_MEMFD_BIT3);
+
+	(void)state;
+	assert_int_equal(pwrite(file, data, PAGE, 2 * PAGE), PAGE);
+	assert_int_equal(raw_result(pwrite(file, data, PAGE, 2 * PAGE)), -EEXIST);
+	assert_int_equal(pwrite(file, data, sizeof(data), 0), 2 * PAGE); /* up to it */
+	close(file);
+	close(vm);
+}
+
+static long magic_of(const char *preset)
+{
+	int vm = fakekvm_vm(fakekvm_preset(preset)), file = raw_guest_memfd(vm, PAGE, RAW_SHARED);
+	struct statfs about;
+
+	assert_int_equal(fstatfs(file, &about), 0);
+	close(file);
+	close(vm);
+	return (long)about.f_type;
+}
+
+static void file_system_has_a_magic(void **state)
+{
+	(void)state;
+	assert_int_equal(magic_of("6.18"), 0x09041934);
+	assert_int_equal(magic_of("7.3"), 0x474d454d);
+}
+
+static void mapping_holds_data(void **state)
+{
+	int vm = fakekvm_vm(fakekvm_preset("7.3")), file = raw_guest_memfd(vm, 2 * PAGE, RAW_SHARED);
+	char *one = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+	char *other = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, file, PAGE);
+
+	(void)state;
+	strcpy(one + PAGE, "the same page");
+	assert_string_equal(other, "the same page");
+	assert_int_equal(fallocate(file, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE, PAGE, PAGE), 0);
+	assert_string_equal(other, "");
+	munmap(one, 2 * PAGE);
+	munmap(other, PAGE);
+	close(file);
+	close(vm);
+}
+
+static long overlap_on(const char *preset)
+{
+	int vm = fakekvm_vm(fakekvm_preset(preset)), file = raw_guest_memfd(vm, 2 * PAGE, RAW_SHARED);
+	struct raw_slot slot = { .flags = 4, .size = 2 * PAGE, .file = file };
+	struct fakekvm_slot slots[2];
 	long result;
 
-	if (file < 0)
-		return file;
-	result = ask(file);
+	assert_int_equal(raw_set_slot(vm, &slot), 0);
+	slot = (struct raw_slot){ .slot = 1, .flags = 4, .gpa = 8 * PAGE, .size = PAGE, .file = file, .offset = PAGE };
+	result = raw_set_slot(vm, &slot);
+	assert_int_equal(fakekvm_slots(vm, slots, 2), 1);
+	assert_int_equal(slots[0].size, 2 * PAGE);
+	assert_int_not_equal(slots[0].file, 0);
 	close(file);
+	close(vm);
 	return result;
 }
 
-static char buffer[PAGE];
-
-static long f_lseek(int file) { return said(lseek(file, 0, SEEK_CUR)); }
-static long f_pwrite(int file) { return said(pwrite(file, buffer, PAGE, 0)); }
-static long f_pread(int file) { return said(pread(file, buffer, PAGE, 0)); }
-static long f_read(int file) { return said(read(file, buffer, PAGE)); }
-static long f_truncate(int file) { return said(ftruncate(file, 4 * PAGE)); }
-static long f_seals(int file) { return said(fcntl(file, F_GET_SEALS)); }
-static long f_seal(int file) { return said(fcntl(file, F_ADD_SEALS, F_SEAL_SHRINK)); }
-static long f_allocate(int file) { return said(fallocate(file, FALLOC_FL_KEEP_SIZE, PAGE, PAGE)); }
-static long f_allocate_odd(int file) { return said(fallocate(file, FALLOC_FL_KEEP_SIZE, 1, PAGE)); }
-static long f_allocate_beyond(int file) { return said(fallocate(file, FALLOC_FL_KEEP_SIZE, PAGE, 4 * PAGE)); }
-static long f_allocate_growing(int file) { return said(fallocate(file, 0, 0, PAGE)); }
-static long f_punch(int file) { return said(fallocate(file, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE, 0, PAGE)); }
-static long f_punch_beyond(int file) { return said(fallocate(file, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE, 8 * PAGE, PAGE)); }
-static long f_unknown(int file) { return known(file, 0x12345678); }
-static long f_attributes2(int file) { return known(file, KVMI_SET_MEMORY_ATTRIBUTES2); }
-
-static long f_mode(int file)
+static void file_range_is_bound_once(void **state)
 {
-	struct stat about;
-
-	return fstat(file, &about) ? -errno : (long)about.st_mode;
+	(void)state;
+	assert_int_equal(overlap_on("6.18"), -EINVAL);
+	assert_int_equal(overlap_on("7.3"), -EEXIST);
 }
 
-static long f_size(int file)
+static void arm64_binds_mappable_files_only(void **state)
 {
-	struct stat about;
+	int vm = fakekvm_vm(fakekvm_preset("arm64")), file = raw_guest_memfd(vm, PAGE, 0);
+	struct raw_slot slot = { .flags = 4, .size = PAGE, .file = file };
 
-	return fstat(file, &about) ? -errno : (long)about.st_size + (long)about.st_blocks;
-}
-
-/* 10000 times what the advice says, and what was in memory before and after it: pages 0 and 1 of which page 0 was written. */
-static long advise(int file, int advice)
-{
-	unsigned char before[2], after[2];
-	char *at = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
-	long result;
-
-	assert_ptr_not_equal(at, MAP_FAILED);
-	at[0] = 1;
-	assert_int_equal(mincore(at, 2 * PAGE, before), 0);
-	result = said(madvise(at, 2 * PAGE, advice));
-	assert_int_equal(mincore(at, 2 * PAGE, after), 0);
-	munmap(at, 2 * PAGE);
-	return result * 10000 + (before[0] & 1) * 1000 + (before[1] & 1) * 100 + (after[0] & 1) * 10 + (after[1] & 1);
-}
-
-static long f_populate(int file) { return advise(file, 23); }
-static long f_dont_need(int file) { return advise(file, MADV_DONTNEED); }
-static long f_remove(int file) { return advise(file, MADV_REMOVE); }
-static long f_free(int file) { return advise(file, MADV_FREE); }
-
-static long f_populate_hidden(int file)
-{
-	void *at = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
-	long result = said(madvise(at, PAGE, 23));
-
-	munmap(at, PAGE);
-	return result;
-}
-
-/* Slot 0: page 0 of a file at gpa 64 K. Then something else. */
-static long after_bound(int vm, struct bind then)
-{
-	int file = make(vm, 4 * PAGE, SHARED);
-	long result = SET(vm, .flags = 4, .gpa = 16 * PAGE, .size = PAGE, .file = file);
-
-	if (result == 0) {
-		then.file = file;
-		result = set(vm, then);
-	}
+	(void)state;
+	assert_int_equal(raw_set_slot(vm, &slot), -EINVAL);
 	close(file);
-	return result;
+	close(vm);
 }
 
-#define AFTER_BOUND(vm, ...) after_bound(vm, (struct bind){ __VA_ARGS__ })
-
-/* Slot 0: plain, one page at gpa 64 K. */
-static long after_plain(int vm, struct bind then)
+static void pre_fault_goes_on_where_it_stopped(void **state)
 {
-	long result = SET(vm, .gpa = 16 * PAGE, .size = PAGE, .hva = 16 * PAGE);
+	struct {
+		uint64_t gpa, size, flags, padding[5];
+	} range = { .gpa = PAGE, .size = 3 * PAGE };
+	struct raw_slot slot = { .size = 8 * PAGE };
+	int vm = fakekvm_vm(fakekvm_preset("7.3")), vcpu = fakekvm_vcpu(vm);
 
-	return result ? result : set(vm, then);
-}
-
-#define AFTER_PLAIN(vm, ...) after_plain(vm, (struct bind){ __VA_ARGS__ })
-
-static long s_bind(int vm) { return AFTER_BOUND(vm, .slot = 1, .flags = 4, .gpa = 32 * PAGE, .size = PAGE, .offset = PAGE); }
-static long s_gpa_overlap(int vm) { return AFTER_BOUND(vm, .slot = 1, .flags = 4, .gpa = 15 * PAGE, .size = 2 * PAGE, .offset = PAGE); }
-static long s_other_space(int vm) { return AFTER_BOUND(vm, .slot = 0x10001, .flags = 4, .gpa = 16 * PAGE, .size = PAGE, .offset = PAGE); }
-static long s_third_space(int vm) { return AFTER_BOUND(vm, .slot = 0x20001, .gpa = 16 * PAGE, .size = PAGE); }
-static long s_beyond_file(int vm) { return AFTER_BOUND(vm, .slot = 1, .flags = 4, .size = 2 * PAGE, .offset = 3 * PAGE); }
-static long s_again(int vm) { return AFTER_BOUND(vm, .flags = 4, .gpa = 16 * PAGE, .size = PAGE); }
-static long s_bound_flags(int vm) { return AFTER_BOUND(vm, .flags = 5, .gpa = 16 * PAGE, .size = PAGE); }
-static long s_bound_to_plain(int vm) { return AFTER_BOUND(vm, .gpa = 16 * PAGE, .size = PAGE); }
-static long s_bound_move(int vm) { return AFTER_BOUND(vm, .flags = 4, .gpa = 17 * PAGE, .size = PAGE); }
-static long s_bound_delete(int vm) { return AFTER_BOUND(vm, .flags = 4, .gpa = 16 * PAGE); }
-static long s_bound_delete_plainly(int vm) { return AFTER_BOUND(vm, .size = 0); }
-static long s_delete_none(int vm) { return SET(vm, .slot = 3, .size = 0); }
-static long s_delete_twice(int vm) { return SET(vm, .size = PAGE, .hva = PAGE) + SET(vm, .size = 0) + SET(vm, .size = 0); }
-static long s_bad_fd(int vm) { return flags_probe(vm, 4); }
-static long s_bad_fd_read_only(int vm) { return flags_probe(vm, 6); }
-static long s_bad_fd_logged(int vm) { return flags_probe(vm, 5); }
-static long s_bad_flag(int vm) { return flags_probe(vm, 0x40); }
-static long s_not_gmem(int vm) { return SET(vm, .flags = 4, .size = PAGE, .file = STDIN_FILENO); }
-static long s_odd_gpa(int vm) { return SET(vm, .gpa = 1, .size = PAGE); }
-static long s_odd_size(int vm) { return SET(vm, .size = PAGE + 1); }
-static long s_odd_hva(int vm) { return SET(vm, .size = PAGE, .hva = 1); }
-static long s_kernel_hva(int vm) { return SET(vm, .size = PAGE, .hva = UINT64_C(1) << 63); }
-static long s_odd_offset(int vm) { return SET(vm, .flags = 4, .size = PAGE, .file = -1, .offset = 1); }
-static long s_offset_wraps(int vm) { return SET(vm, .flags = 4, .size = PAGE, .file = -1, .offset = -PAGE + 1 - 1); }
-static long s_gpa_wraps(int vm) { return SET(vm, .gpa = -PAGE, .size = 2 * PAGE); }
-static long s_id_too_big(int vm) { return SET(vm, .slot = 32767, .size = PAGE); }
-static long s_id_biggest(int vm) { return SET(vm, .slot = 32766, .size = PAGE); }
-static long s_too_many_pages(int vm) { return SET(vm, .size = PAGE << 31); }
-static long s_same(int vm) { return AFTER_PLAIN(vm, .gpa = 16 * PAGE, .size = PAGE, .hva = 16 * PAGE); }
-static long s_log(int vm) { return AFTER_PLAIN(vm, .flags = 1, .gpa = 16 * PAGE, .size = PAGE, .hva = 16 * PAGE); }
-static long s_to_read_only(int vm) { return AFTER_PLAIN(vm, .flags = 2, .gpa = 16 * PAGE, .size = PAGE, .hva = 16 * PAGE); }
-static long s_move(int vm) { return AFTER_PLAIN(vm, .gpa = 17 * PAGE, .size = PAGE, .hva = 16 * PAGE); }
-static long s_resize(int vm) { return AFTER_PLAIN(vm, .gpa = 16 * PAGE, .size = 2 * PAGE, .hva = 16 * PAGE); }
-static long s_other_hva(int vm) { return AFTER_PLAIN(vm, .gpa = 16 * PAGE, .size = PAGE, .hva = 17 * PAGE); }
-static long s_plain_to_bound(int vm) { return AFTER_PLAIN(vm, .flags = 4, .gpa = 16 * PAGE, .size = PAGE, .hva = 16 * PAGE, .file = -1); }
-static long s_alias(int vm) { return AFTER_PLAIN(vm, .slot = 1, .gpa = 17 * PAGE, .size = PAGE, .hva = 16 * PAGE); }
-
-static long s_v1_with_gmem(int vm)
-{
-	struct kvmi_userspace_memory_region2 region = { .flags = 4, .memory_size = PAGE };
-
-	return said(ioctl(vm, (unsigned long)KVMI_SET_USER_MEMORY_REGION, &region));
-}
-
-static long s_file_of_other_vm(int vm)
-{
-	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC), other = (int)said(ioctl(kvm, CREATE_VM, 0ul));
-	int file = make(other, PAGE, SHARED);
-	long result = SET(vm, .flags = 4, .size = PAGE, .file = file);
-
-	close(file);
-	close(other);
-	close(kvm);
-	return result;
-}
-
-static long v_ask(int vm, unsigned long request)
-{
-	int vcpu = (int)said(ioctl(vm, CREATE_VCPU, 0ul));
-	long result = known(vcpu, request);
-
+	(void)state;
+	assert_int_equal(raw_set_slot(vm, &slot), 0);
+	fakekvm_script_partial("KVM_PRE_FAULT_MEMORY", PAGE, 0, 1, 0);
+	assert_int_equal(ioctl(vcpu, (unsigned long)KVMI_PRE_FAULT_MEMORY, &range), 0);
+	assert_int_equal(range.gpa, 2 * PAGE);
+	assert_int_equal(range.size, 2 * PAGE);
+	assert_int_equal(ioctl(vcpu, (unsigned long)KVMI_PRE_FAULT_MEMORY, &range), 0);
+	assert_int_equal(range.size, 0);
+	range.gpa = 8 * PAGE;
+	range.size = PAGE;
+	assert_int_equal(raw_result(ioctl(vcpu, (unsigned long)KVMI_PRE_FAULT_MEMORY, &range)), -ENOENT);
 	close(vcpu);
+	close(vm);
+}
+
+/* Scripts */
+
+static void script_counts_its_calls(void **state)
+{
+	int vm = fakekvm_vm(fakekvm_preset("7.3"));
+	long results[5];
+
+	(void)state;
+	fakekvm_script("KVM_CREATE_GUEST_MEMFD", ENOMEM, 2, 1);
+	for (int i = 0; i < 5; i++) {
+		results[i] = raw_guest_memfd(vm, PAGE, RAW_SHARED);
+		if (results[i] >= 0)
+			close((int)results[i]);
+	}
+	assert_true(results[0] >= 0 && results[3] >= 0 && results[4] >= 0);
+	assert_int_equal(results[1], -ENOMEM);
+	assert_int_equal(results[2], -ENOMEM);
+	assert_int_equal(fakekvm_calls("KVM_CREATE_GUEST_MEMFD"), 5);
+	assert_int_equal(raw_known(vm, KVMI_CREATE_GUEST_MEMFD), -EFAULT);
+	fakekvm_script("probe:KVM_CREATE_GUEST_MEMFD", EPERM, 0, 0);
+	assert_int_equal(raw_known(vm, KVMI_CREATE_GUEST_MEMFD), -EPERM);
+	close(vm);
+}
+
+static void script_stops_file_calls_half_way(void **state)
+{
+	static char data[4 * PAGE];
+	int vm = fakekvm_vm(fakekvm_preset("future-upstream"));
+	int file = raw_guest_memfd(vm, 4 * PAGE, RAW_SHARED | KVMI_GUEST_MEMFD_BIT2);
+
+	(void)state;
+	fakekvm_script_partial("pwrite", PAGE, 0, 1, 0);
+	assert_int_equal(pwrite(file, data, sizeof(data), 0), PAGE);
+	fakekvm_script("pwrite", ENOSPC, 1, 0);
+	assert_int_equal(raw_result(pwrite(file, data, sizeof(data), 0)), -ENOSPC);
+	fakekvm_script_partial("fallocate", 2 * PAGE, EINTR, 1, 0);
+	assert_int_equal(raw_result(fallocate(file, FALLOC_FL_KEEP_SIZE, 0, 4 * PAGE)), -EINTR);
+	assert_int_equal(lseek(file, 0, SEEK_HOLE), 2 * PAGE);
+	fakekvm_script("lseek", ENXIO, 0, 0);
+	assert_int_equal(raw_result(lseek(file, 0, SEEK_CUR)), -ENXIO);
+	fakekvm_script("mmap", ENOMEM, 1, 0);
+	assert_int_equal(raw_can_map(file, PROT_READ, MAP_SHARED), -ENOMEM);
+	assert_int_equal(raw_can_map(file, PROT_READ, MAP_SHARED), 0);
+	close(file);
+	close(vm);
+}
+
+static void script_stops_mapping_calls(void **state)
+{
+	int vm = fakekvm_vm(fakekvm_preset("7.3")), file = raw_guest_memfd(vm, 4 * PAGE, RAW_SHARED);
+	unsigned char vector[4];
+	char *at = mmap(NULL, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+
+	(void)state;
+	assert_ptr_not_equal(at, MAP_FAILED);
+	fakekvm_script_partial("madvise", PAGE, EFAULT, 1, 0);
+	assert_int_equal(raw_result(madvise(at, 4 * PAGE, 23)), -EFAULT);
+	assert_int_equal(mincore(at, 4 * PAGE, vector), 0);
+	assert_int_equal(vector[0] + 2 * vector[1] + 4 * vector[2] + 8 * vector[3], 1);
+	fakekvm_script("mincore", EAGAIN, 1, 0);
+	assert_int_equal(raw_result(mincore(at + PAGE, PAGE, vector)), -EAGAIN);
+	munmap(at, PAGE); /* the rest is still known */
+	fakekvm_script("madvise", ENOMEM, 1, 0);
+	assert_int_equal(raw_result(madvise(at + PAGE, PAGE, 23)), -ENOMEM);
+	munmap(at + PAGE, 3 * PAGE);
+	close(file);
+	close(vm);
+}
+
+static void devices_can_be_forbidden(void **state)
+{
+	(void)state;
+	fakekvm_enable(fakekvm_preset("7.3"));
+	fakekvm_script("open:/dev/kvm", EMFILE, 1, 0);
+	assert_int_equal(raw_vm(0), -EMFILE);
+	fakekvm_script("userfaultfd", ENOSYS, 1, 0);
+	assert_int_equal(raw_result(syscall(SYS_userfaultfd, O_CLOEXEC)), -ENOSYS);
+	fakekvm_enable(fakekvm_preset("forbidden"));
+	assert_int_equal(raw_result(open("/dev/userfaultfd", O_RDWR)), -EACCES);
+	assert_int_equal(raw_result(syscall(SYS_userfaultfd, O_CLOEXEC)), -EPERM);
+	assert_int_equal(one_if_fine(raw_result(syscall(SYS_userfaultfd, O_CLOEXEC | UFFDI_USER_MODE_ONLY))), 1);
+}
+
+/* userfaultfd */
+
+static long api(int uffd, uint64_t features, struct uffdi_api *answer)
+{
+	*answer = (struct uffdi_api){ .api = UFFDI_API_VERSION, .features = features, .ioctls = 99 };
+	return raw_result(ioctl(uffd, (unsigned long)UFFDI_API, answer));
+}
+
+static int uffd_of_device(void)
+{
+	int device = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
+	int uffd = (int)raw_result(ioctl(device, (unsigned long)UFFDI_NEW, (unsigned long)(O_CLOEXEC | O_NONBLOCK)));
+
+	close(device);
+	return uffd;
+}
+
+static void handshake_succeeds_once(void **state)
+{
+	struct uffdi_api answer;
+	int uffd;
+
+	(void)state;
+	fakekvm_enable(fakekvm_preset("6.18"));
+	uffd = uffd_of_device();
+	assert_int_equal(api(uffd, UINT64_C(1) << 17, &answer), -EINVAL);
+	assert_int_equal(answer.api + answer.features + answer.ioctls, 0);
+	assert_int_equal(api(uffd, UINT64_C(1) << UFFDI_BIT_WP_ASYNC, &answer), 0);
+	assert_int_equal(answer.features, 0x1ffff);
+	assert_int_equal(answer.ioctls, UINT64_C(0x8000000000000003));
+	assert_int_equal(api(uffd, 0, &answer), -EINVAL);
+	close(uffd);
+}
+
+static void fork_events_need_privilege(void **state)
+{
+	struct uffdi_api answer;
+	int uffd;
+
+	(void)state;
+	fakekvm_enable(fakekvm_preset("forbidden"));
+	uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | UFFDI_USER_MODE_ONLY);
+	assert_int_equal(api(uffd, UINT64_C(1) << UFFDI_BIT_EVENT_FORK, &answer), -EPERM);
+	assert_int_equal(api(uffd, 0, &answer), 0);
+	close(uffd);
+}
+
+/* Bits: 1 minor faults, 2 missing faults, 4 asynchronous write protection can be had on a guest_memfd. */
+static int registrable(const char *preset, uint64_t file_flags)
+{
+	static const uint64_t modes[] = { UFFDI_REGISTER_MINOR, UFFDI_REGISTER_MISSING, UFFDI_REGISTER_WP };
+	int vm = fakekvm_vm(fakekvm_preset(preset)), file = raw_guest_memfd(vm, PAGE, file_flags), uffd = uffd_of_device();
+	void *at = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+	struct uffdi_api answer;
+	int result = 0;
+
+	assert_int_equal(api(uffd, UINT64_C(1) << UFFDI_BIT_WP_ASYNC, &answer), 0);
+	for (int i = 0; i < 3; i++) {
+		struct uffdi_register range = { (uintptr_t)at, PAGE, modes[i], 0 };
+
+		result |= ioctl(uffd, (unsigned long)UFFDI_REGISTER, &range) == 0 ? 1 << i : 0;
+	}
+	munmap(at, PAGE);
+	close(uffd);
+	close(file);
+	close(vm);
 	return result;
 }
 
-static long v_signal_mask(int vm) { return v_ask(vm, KVMI_SET_SIGNAL_MASK); }
-static long v_pre_fault(int vm) { return v_ask(vm, KVMI_PRE_FAULT_MEMORY); }
-static long v_map_memory(int vm) { return v_ask(vm, KVMI_MAP_MEMORY_V2); }
-static long v_unknown(int vm) { return v_ask(vm, 0x12345678); }
-static long k_region(int vm) { return known(vm, KVMI_SET_USER_MEMORY_REGION); }
-static long k_region2(int vm) { return known(vm, KVMI_SET_USER_MEMORY_REGION2); }
-static long k_populate(int vm) { return known(vm, KVMI_GUEST_MEMFD_POPULATE); }
-static long k_unknown(int vm) { return known(vm, 0x12345678); }
-static long k_flags(int vm) { return cap(vm, KVMI_CAP_GUEST_MEMFD_FLAGS); }
-static long k_slots(int vm) { return cap(vm, KVMI_CAP_NR_MEMSLOTS); }
-static long k_no_cap(int vm) { return cap(vm, 99999); }
+static void registration_depends_on_the_kernel(void **state)
+{
+	(void)state;
+	fakekvm_enable(fakekvm_preset("7.3")); /* userfaultfd's side of it; each VM below brings its own */
+	assert_int_equal(registrable("7.3", RAW_SHARED), 4);
+	assert_int_equal(registrable("future-upstream", RAW_SHARED), 7);
+	assert_int_equal(registrable("future-upstream", KVMI_GUEST_MEMFD_MMAP), 4);
+}
 
-#define VM(fn) { #fn, fn, NULL, 0 }
-#define FILE_OF(flags, fn) { #fn, NULL, fn, flags }
+/* Threads, and the injector in front */
 
-static const struct question {
-	const char *name;
-	long (*of_vm)(int vm);
-	long (*of_file)(int file);
-	uint64_t flags;
-} questions[] = {
-	VM(q_mmap), VM(q_mmap_private), VM(q_mmap_exec), VM(q_mmap_without_flag), VM(q_mmap_init_shared_only), VM(q_flag_unknown),
-	VM(q_size_odd), VM(q_size_zero), VM(q_size_negative), VM(q_size_enormous),
-	FILE_OF(SHARED, f_lseek), FILE_OF(SHARED, f_pwrite), FILE_OF(SHARED, f_pread), FILE_OF(SHARED, f_read),
-	FILE_OF(SHARED, f_truncate), FILE_OF(SHARED, f_seals), FILE_OF(SHARED, f_seal), FILE_OF(0, f_allocate),
-	FILE_OF(SHARED, f_allocate), FILE_OF(SHARED, f_allocate_odd), FILE_OF(SHARED, f_allocate_beyond),
-	FILE_OF(SHARED, f_allocate_growing), FILE_OF(SHARED, f_punch), FILE_OF(SHARED, f_punch_beyond), FILE_OF(SHARED, f_unknown),
-	FILE_OF(SHARED, f_attributes2), FILE_OF(SHARED, f_mode), FILE_OF(SHARED, f_size), FILE_OF(SHARED, f_populate),
-	FILE_OF(SHARED, f_dont_need), FILE_OF(SHARED, f_remove), FILE_OF(SHARED, f_free), FILE_OF(1, f_populate_hidden),
-	VM(s_bind), VM(s_gpa_overlap), VM(s_other_space), VM(s_third_space), VM(s_beyond_file), VM(s_again), VM(s_bound_flags),
-	VM(s_bound_to_plain), VM(s_bound_move), VM(s_bound_delete), VM(s_bound_delete_plainly), VM(s_delete_none),
-	VM(s_delete_twice), VM(s_bad_fd), VM(s_bad_fd_read_only), VM(s_bad_fd_logged), VM(s_bad_flag), VM(s_not_gmem), VM(s_odd_gpa),
-	VM(s_odd_size), VM(s_odd_hva), VM(s_kernel_hva), VM(s_odd_offset), VM(s_offset_wraps), VM(s_gpa_wraps), VM(s_id_too_big),
-	VM(s_id_biggest), VM(s_too_many_pages), VM(s_same), VM(s_log), VM(s_to_read_only), VM(s_move), VM(s_resize), VM(s_other_hva),
-	VM(s_plain_to_bound), VM(s_alias), VM(s_v1_with_gmem), VM(s_file_of_other_vm),
-	VM(v_signal_mask), VM(v_pre_fault), VM(v_map_memory), VM(v_unknown),
-	VM(k_region), VM(k_region2), VM(k_populate), VM(k_unknown), VM(k_flags), VM(k_slots), VM(k_no_cap),
+static void *churn(void *arg)
+{
+	int vm = *(int *)arg;
+
+	for (int i = 0; i < 100; i++) {
+		int file = raw_guest_memfd(vm, PAGE, RAW_SHARED);
+		long mapped = raw_can_map(file, PROT_READ, MAP_SHARED);
+
+		close(file);
+		if (mapped)
+			return arg;
+	}
+	return NULL;
+}
+
+static void threads_share_a_vm(void **state)
+{
+	int vm = fakekvm_vm(fakekvm_preset("7.3"));
+	pthread_t threads[4];
+	void *failed;
+
+	(void)state;
+	for (int i = 0; i < 4; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, churn, &vm), 0);
+	for (int i = 0; i < 4; i++) {
+		pthread_join(threads[i], &failed);
+		assert_null(failed);
+	}
+	assert_int_equal(fakekvm_calls("KVM_CREATE_GUEST_MEMFD"), 400);
+	close(vm);
+}
+
+static void injector_comes_first(void **state)
+{
+	int vm = fakekvm_vm(fakekvm_preset("7.3"));
+
+	(void)state;
+	inject_arm(2, EPERM);
+	assert_int_equal(raw_known(vm, KVMI_CREATE_GUEST_MEMFD), -EFAULT);
+	assert_int_equal(raw_known(vm, KVMI_CREATE_GUEST_MEMFD), -EPERM);
+	assert_int_equal(inject_disarm(), 2);
+	assert_int_equal(fakekvm_calls("probe:KVM_CREATE_GUEST_MEMFD"), 1);
+	close(vm);
+}
+
+static const struct gt_test tests[] = {
+	GT(presets_answer_as_promised, GT_NEEDS_NOTHING),
+	GT(disabled_it_is_not_there, GT_NEEDS_NOTHING),
+	GT(fds_survive_duplication, GT_NEEDS_NOTHING),
+	GT(vm_answers_its_maker_only, GT_NEEDS_NOTHING),
+	GT(device_makes_vms_and_vcpus, GT_NEEDS_NOTHING),
+	GT(write_needs_its_flag, GT_NEEDS_NOTHING),
+	GT(hidden_pages_are_written_once, GT_NEEDS_NOTHING),
+	GT(file_system_has_a_magic, GT_NEEDS_NOTHING),
+	GT(mapping_holds_data, GT_NEEDS_NOTHING),
+	GT(file_range_is_bound_once, GT_NEEDS_NOTHING),
+	GT(arm64_binds_mappable_files_only, GT_NEEDS_NOTHING),
+	GT(pre_fault_goes_on_where_it_stopped, GT_NEEDS_NOTHING),
+	GT(script_counts_its_calls, GT_NEEDS_NOTHING),
+	GT(script_stops_file_calls_half_way, GT_NEEDS_NOTHING),
+	GT(script_stops_mapping_calls, GT_NEEDS_NOTHING),
+	GT(devices_can_be_forbidden, GT_NEEDS_NOTHING),
+	GT(handshake_succeeds_once, GT_NEEDS_NOTHING),
+	GT(fork_events_need_privilege, GT_NEEDS_NOTHING),
+	GT(registration_depends_on_the_kernel, GT_NEEDS_NOTHING),
+	GT(threads_share_a_vm, GT_NEEDS_NOTHING),
+	GT(injector_comes_first, GT_NEEDS_NOTHING),
 };
+
+GT_MAIN("selftest_fakekvm", tests)

@@ -3,6 +3,8 @@
  * skip with its names, or (compare --all) a failure. */
 #include <linux/kvm.h>
 #include <linux/magic.h>
+#include <linux/memfd.h>
+#include <linux/mman.h>
 #include <linux/userfaultfd.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -10,6 +12,7 @@
 #include <string.h>
 
 #include "uapi/kvm.h"
+#include "uapi/mman.h"
 #include "uapi/userfaultfd.h"
 
 static unsigned int compared, different, proposed, too_new;
