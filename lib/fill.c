@@ -117,7 +117,7 @@ static bool is_whole(const struct gmem *mem, uint64_t offset, uint64_t length)
 /* guest_memfd's write() takes whole pages only: the ends of a range that has none go through the mapping. */
 static int put_parts(struct gmem *mem, uint64_t offset, const unsigned char *data, uint64_t length, uint64_t *done)
 {
-	if (mem->need & GMEM_NEED_MAPPABLE)
+	if (gmemi_memory_mappable(mem))
 		return put_by_mapping(mem, offset, data, length, done);
 	return gmemi_refuse(-EINVAL, "this memory cannot be mapped: it takes whole pages only");
 }
@@ -195,7 +195,7 @@ uint64_t gmemi_fill_extent(struct gmemi_fill *fill, uint64_t offset, uint64_t le
 	case GMEM_BACKING_MEMFD:
 		return extent_by_seek(mem, offset, length, absent);
 	case GMEM_BACKING_GUEST_MEMFD:
-		return mem->need & GMEM_NEED_MAPPABLE ? extent_by_mincore(mem, offset, length, absent) : length;
+		return gmemi_memory_mappable(mem) ? extent_by_mincore(mem, offset, length, absent) : length;
 	default: /* hugetlbfs tells nothing */
 		return length;
 	}

@@ -28,6 +28,11 @@ enum gmem_backing gmemi_memory_shared_backing(const struct gmem *mem)
 	return mem->shared_fd >= 0 ? GMEM_BACKING_MEMFD : mem->backing;
 }
 
+bool gmemi_memory_mappable(const struct gmem *mem)
+{
+	return mem->need & GMEM_NEED_MAPPABLE || gmemi_memory_shared_backing(mem) != GMEM_BACKING_GUEST_MEMFD;
+}
+
 static int check_opts(struct gmem_create_opts *opts)
 {
 	int r = gmemi_need_check(&opts->need);

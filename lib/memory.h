@@ -42,6 +42,8 @@ int gmemi_memory_check(const struct gmem *mem);
 /* The file that the host may touch, and what it is made of. */
 int gmemi_memory_shared_fd(const struct gmem *mem);
 enum gmem_backing gmemi_memory_shared_backing(const struct gmem *mem);
+/* Memory that nobody needed to be mappable may be so all the same. */
+bool gmemi_memory_mappable(const struct gmem *mem);
 
 /* memory_create.c: makes the file or files by the chain. */
 int gmemi_memory_make(struct gmem *mem, enum gmem_backing backing, const char *name);

@@ -82,7 +82,7 @@ static int check_gpa(struct gmem_vm *vm, uint32_t number, uint64_t gpa, uint64_t
 
 static int hold_mapping(struct gmemi_slot *slot)
 {
-	if (!(slot->mem->need & GMEM_NEED_MAPPABLE) && slot->flags & KVMI_MEM_GUEST_MEMFD)
+	if (!gmemi_memory_mappable(slot->mem) && slot->flags & KVMI_MEM_GUEST_MEMFD)
 		return 0;
 	return gmemi_mapping_hold(slot->mem, slot->offset, slot->length, &slot->mapping);
 }

@@ -45,8 +45,8 @@ static int add(struct gmem *mem, uint64_t offset, uint64_t length, bool writable
 	struct gmemi_mapping *m;
 	int r;
 
-	if (!(mem->need & GMEM_NEED_MAPPABLE))
-		return gmemi_refuse(-EOPNOTSUPP, "the memory was not created with GMEM_NEED_MAPPABLE");
+	if (!gmemi_memory_mappable(mem))
+		return gmemi_refuse(-EOPNOTSUPP, "the memory cannot be mapped: it was created without GMEM_NEED_MAPPABLE");
 	m = gmemi_alloc(1, sizeof(*m));
 	if (!m)
 		return -ENOMEM;

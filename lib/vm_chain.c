@@ -162,7 +162,7 @@ static struct gmemi_judgement judge_use(struct gmem_vm *vm, const struct gmemi_c
 {
 	struct gmemi_judgement judgement = by_feature(vm, row->feature);
 
-	if (row->mechanism == GMEM_MECH_MAPPING && !(need & GMEM_NEED_MAPPABLE))
+	if (row->mechanism == GMEM_MECH_MAPPING && row->feature && !(need & GMEM_NEED_MAPPABLE))
 		return passed_over(0, GMEM_PRESENT, "the memory cannot be mapped");
 	return judgement.usable && uses_uffd(row) ? faults_heard(vm) : judgement;
 }

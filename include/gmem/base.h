@@ -9,7 +9,7 @@
  *   `offset + done` and `length - done` to go on where it stopped.
  * - **Codes.** Codes of the kernel pass untouched. Codes the library makes itself have one meaning each: -EINVAL bad argument,
  *   -E2BIG an option of a later library (flag bit or non-zero tail of an options struct), -EOPNOTSUPP nothing here can do it,
- *   -EBADFD wrong state, -EEXIST taken already, -EBUSY still in use, -ENOENT no such thing, -ESTALE handle used after fork,
+ *   -EEXIST taken already, -EBUSY still in use, -ENOENT no such thing, -ESTALE handle used after fork,
  *   -ECANCELED a callback said no, -ENODATA the input ended, -EIO the kernel answered what it never should, -ENOMEM out of
  *   memory. gmem_last_error() says whether a code came from the kernel or from the library.
  * - **Optional arguments** travel in a struct whose first member is its size; NULL means defaults, and so does

@@ -120,7 +120,7 @@ GMEM_API void gmem_destroy(struct gmem *mem);
  * The mapping is shared, readable and (without GMEM_MAP_READONLY) writable, and belongs to the memory: it lasts until gmem_unmap()
  * or gmem_destroy(). With `opts->address` a new mapping is always made.
  *
- * @param mem      the memory; -EOPNOTSUPP if it was not created GMEM_NEED_MAPPABLE
+ * @param mem      the memory; -EOPNOTSUPP if it cannot be mapped, which without GMEM_NEED_MAPPABLE may be so
  * @param offset   where the range begins in the memory; bytes, a multiple of the page size
  * @param length   bytes, a multiple of the page size, not 0, within the memory
  * @param address  out: where the range begins in this process

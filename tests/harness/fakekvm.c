@@ -250,7 +250,7 @@ bool fake_is_command(const char *name, bool optional)
 {
 	for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++)
 		for (const struct fake_command *command = tables[i]; command->name; command++)
-			if ((command->optional || !optional) && strcmp(command->name, name) == 0)
+			if ((!optional || (command->flags & FAKE_OPTIONAL)) && strcmp(command->name, name) == 0)
 				return true;
 	return false;
 }
@@ -260,7 +260,7 @@ static const struct fake_command *command_of(const struct fake_object *object, u
 	for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++)
 		for (const struct fake_command *command = tables[i]; command->name; command++)
 			if (command->on == object->kind && command->request == (uint32_t)request &&
-			    (!command->optional || fake_knows(&object->config, command->name)))
+			    (!(command->flags & FAKE_OPTIONAL) || fake_knows(&object->config, command->name)))
 				return command;
 	return NULL;
 }
@@ -288,18 +288,18 @@ static bool is_foreign(const struct fake_object *object)
 
 static long run_command(struct fake_object *object, const struct fake_command *command, void *argument)
 {
-	char probe[80];
-	long scripted;
+	bool probe = command->size && fake_bad_pointer(argument);
+	char call[80];
+	long scripted = 0;
 
-	if (command->size && fake_bad_pointer(argument)) {
-		snprintf(probe, sizeof(probe), "probe:%s", command->name);
-		scripted = fake_scripted(probe);
-		return scripted ? scripted : -EFAULT;
-	}
-	if (!command->run)
+	if (!probe && !command->run)
 		fake_misused("%s is known to the probe only: teach fakekvm to play it", command->name);
-	scripted = fake_scripted(command->name);
-	return scripted ? scripted : command->run(object, argument);
+	snprintf(call, sizeof(call), "%s%s", probe ? "probe:" : "", command->name);
+	if (probe || !(command->flags & FAKE_IN_PARTS))
+		scripted = fake_scripted(call);
+	if (scripted)
+		return scripted;
+	return probe ? -EFAULT : command->run(object, argument);
 }
 
 /* A memfd itself answers every ioctl with ENOTTY: nothing of a fake object ever reaches the real call. */

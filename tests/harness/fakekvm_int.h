@@ -36,17 +36,20 @@ struct fake_object {
 	uint64_t features;	      /* userfaultfd: ... with these */
 };
 
+#define FAKE_OPTIONAL 1u /* only kernels whose configuration lists it know it */
+#define FAKE_IN_PARTS 2u /* it can stop half-way, and asks for its script itself */
+
 /* One kind of ioctl. */
 struct fake_command {
 	uint32_t request;
 	enum fake_kind on;
-	uint32_t size;	/* bytes of the argument, which the kernel copies in before anything else; 0 = by value */
-	bool optional;	/* only kernels whose configuration lists it know it */
+	uint32_t size; /* bytes of the argument, which the kernel copies in before anything else; 0 = by value */
+	unsigned int flags;
 	const char *name;
 	long (*run)(struct fake_object *object, void *argument); /* NULL = not played: only the probe is */
 };
 
-#define FAKE_ENDED { 0, FAKE_DEVICE, 0, false, NULL, NULL }
+#define FAKE_ENDED { 0, FAKE_DEVICE, 0, 0, NULL, NULL }
 
 /* The lock, for entries from wrap.c and from tests: everything else below is called with it held. */
 void fake_lock(void);

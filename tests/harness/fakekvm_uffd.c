@@ -103,10 +103,10 @@ static long on_range(struct fake_object *uffd, void *argument)
 }
 
 const struct fake_command fake_uffd_commands[] = {
-	{ UFFDI_NEW, FAKE_UFFD_DEVICE, 0, false, "USERFAULTFD_IOC_NEW", new_uffd },
-	{ UFFDI_API, FAKE_UFFD, 24, false, "UFFDIO_API", say_api },
-	{ UFFDI_REGISTER, FAKE_UFFD, 32, false, "UFFDIO_REGISTER", register_range },
-	{ UNREGISTER, FAKE_UFFD, 16, false, "UFFDIO_UNREGISTER", on_range },
-	{ WAKE, FAKE_UFFD, 16, false, "UFFDIO_WAKE", on_range },
+	{ UFFDI_NEW, FAKE_UFFD_DEVICE, 0, 0, "USERFAULTFD_IOC_NEW", new_uffd },
+	{ UFFDI_API, FAKE_UFFD, 24, 0, "UFFDIO_API", say_api },
+	{ UFFDI_REGISTER, FAKE_UFFD, 32, 0, "UFFDIO_REGISTER", register_range },
+	{ UNREGISTER, FAKE_UFFD, 16, 0, "UFFDIO_UNREGISTER", on_range },
+	{ WAKE, FAKE_UFFD, 16, 0, "UFFDIO_WAKE", on_range },
 	FAKE_ENDED,
 };

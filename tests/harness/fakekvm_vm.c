@@ -7,6 +7,7 @@
 
 #define CREATE_VM 0x0000ae01u
 #define CREATE_VCPU 0x0000ae41u
+#define CAP_MULTI_ADDRESS_SPACE 118
 #define ASYNC_PF 0x4020aed6u /* on a vCPU, in one company's branch: the number of GUEST_MEMFD_POPULATE on a VM */
 
 struct attributes {
@@ -19,6 +20,8 @@ struct pre_fault {
 
 int fake_cap(const struct fake_object *object, uint32_t cap)
 {
+	if (cap == CAP_MULTI_ADDRESS_SPACE)
+		return object->config.address_spaces > 1 ? (int)object->config.address_spaces : 0;
 	for (const struct fakekvm_cap *c = object->config.caps; c->cap; c++)
 		if (c->cap == cap)
 			return object->kind == FAKE_DEVICE ? c->device : c->vm;
@@ -110,26 +113,26 @@ static long pre_fault(struct fake_object *vcpu, void *argument)
 }
 
 const struct fake_command fake_vm_commands[] = {
-	{ KVMI_GET_API_VERSION, FAKE_DEVICE, 0, false, "KVM_GET_API_VERSION", get_api_version },
-	{ KVMI_CHECK_EXTENSION, FAKE_DEVICE, 0, false, "KVM_CHECK_EXTENSION", check_extension },
-	{ CREATE_VM, FAKE_DEVICE, 0, false, "KVM_CREATE_VM", create_vm },
+	{ KVMI_GET_API_VERSION, FAKE_DEVICE, 0, 0, "KVM_GET_API_VERSION", get_api_version },
+	{ KVMI_CHECK_EXTENSION, FAKE_DEVICE, 0, 0, "KVM_CHECK_EXTENSION", check_extension },
+	{ CREATE_VM, FAKE_DEVICE, 0, 0, "KVM_CREATE_VM", create_vm },
 
-	{ KVMI_CHECK_EXTENSION, FAKE_VM, 0, false, "KVM_CHECK_EXTENSION", check_extension },
-	{ CREATE_VCPU, FAKE_VM, 0, false, "KVM_CREATE_VCPU", fake_create_vcpu },
-	{ KVMI_SET_USER_MEMORY_REGION, FAKE_VM, 32, false, "KVM_SET_USER_MEMORY_REGION", fake_set_region },
-	{ KVMI_MEMORY_ENCRYPT_OP, FAKE_VM, 0, false, "KVM_MEMORY_ENCRYPT_OP", encrypt_op },
-	{ KVMI_SET_USER_MEMORY_REGION2, FAKE_VM, 160, true, "KVM_SET_USER_MEMORY_REGION2", fake_set_region2 },
-	{ KVMI_CREATE_GUEST_MEMFD, FAKE_VM, 64, true, "KVM_CREATE_GUEST_MEMFD", fake_create_guest_memfd },
-	{ KVMI_SET_MEMORY_ATTRIBUTES, FAKE_VM, 32, true, "KVM_SET_MEMORY_ATTRIBUTES", set_attributes },
-	{ KVMI_GUEST_MEMFD_POPULATE, FAKE_VM, 32, true, "KVM_GUEST_MEMFD_POPULATE", NULL },
-	{ KVMI_ARM_RMI_POPULATE, FAKE_VM, 32, true, "KVM_ARM_RMI_POPULATE", NULL },
+	{ KVMI_CHECK_EXTENSION, FAKE_VM, 0, 0, "KVM_CHECK_EXTENSION", check_extension },
+	{ CREATE_VCPU, FAKE_VM, 0, 0, "KVM_CREATE_VCPU", fake_create_vcpu },
+	{ KVMI_SET_USER_MEMORY_REGION, FAKE_VM, 32, 0, "KVM_SET_USER_MEMORY_REGION", fake_set_region },
+	{ KVMI_MEMORY_ENCRYPT_OP, FAKE_VM, 0, 0, "KVM_MEMORY_ENCRYPT_OP", encrypt_op },
+	{ KVMI_SET_USER_MEMORY_REGION2, FAKE_VM, 160, FAKE_OPTIONAL, "KVM_SET_USER_MEMORY_REGION2", fake_set_region2 },
+	{ KVMI_CREATE_GUEST_MEMFD, FAKE_VM, 64, FAKE_OPTIONAL, "KVM_CREATE_GUEST_MEMFD", fake_create_guest_memfd },
+	{ KVMI_SET_MEMORY_ATTRIBUTES, FAKE_VM, 32, FAKE_OPTIONAL, "KVM_SET_MEMORY_ATTRIBUTES", set_attributes },
+	{ KVMI_GUEST_MEMFD_POPULATE, FAKE_VM, 32, FAKE_OPTIONAL, "KVM_GUEST_MEMFD_POPULATE", NULL },
+	{ KVMI_ARM_RMI_POPULATE, FAKE_VM, 32, FAKE_OPTIONAL, "KVM_ARM_RMI_POPULATE", NULL },
 
-	{ KVMI_SET_SIGNAL_MASK, FAKE_VCPU, 4, false, "KVM_SET_SIGNAL_MASK", set_signal_mask },
-	{ KVMI_PRE_FAULT_MEMORY, FAKE_VCPU, 64, true, "KVM_PRE_FAULT_MEMORY", pre_fault },
-	{ KVMI_MAP_MEMORY_V2, FAKE_VCPU, 24, true, "KVM_MAP_MEMORY", NULL },
-	{ KVMI_MAP_MEMORY_V1, FAKE_VCPU, 32, true, "KVM_MAP_MEMORY v1", NULL },
-	{ ASYNC_PF, FAKE_VCPU, 32, true, "KVM_ASYNC_PF", NULL },
+	{ KVMI_SET_SIGNAL_MASK, FAKE_VCPU, 4, 0, "KVM_SET_SIGNAL_MASK", set_signal_mask },
+	{ KVMI_PRE_FAULT_MEMORY, FAKE_VCPU, 64, FAKE_OPTIONAL | FAKE_IN_PARTS, "KVM_PRE_FAULT_MEMORY", pre_fault },
+	{ KVMI_MAP_MEMORY_V2, FAKE_VCPU, 24, FAKE_OPTIONAL, "KVM_MAP_MEMORY", NULL },
+	{ KVMI_MAP_MEMORY_V1, FAKE_VCPU, 32, FAKE_OPTIONAL, "KVM_MAP_MEMORY v1", NULL },
+	{ ASYNC_PF, FAKE_VCPU, 32, FAKE_OPTIONAL, "KVM_ASYNC_PF", NULL },
 
-	{ KVMI_SET_MEMORY_ATTRIBUTES2, FAKE_GMEM, 128, true, "KVM_SET_MEMORY_ATTRIBUTES2", NULL },
+	{ KVMI_SET_MEMORY_ATTRIBUTES2, FAKE_GMEM, 128, FAKE_OPTIONAL, "KVM_SET_MEMORY_ATTRIBUTES2", NULL },
 	FAKE_ENDED,
 };

@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include <gmem/base.h>
+
 #include "err.h"
 #include "range.h"
 

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+#include "layout.h"
+#include "say.h"
+
+#define PAGE UINT64_C(4096) /* of x86 page tables, whatever the host has */
+#define ENTRIES 512
+#define GIB (UINT64_C(1) << 30)
+
+/* Also a multiple of every page size that a host without huge pages has. */
+#define ALIGNMENT UINT64_C(65536)
+
+#define ENTRY_USABLE 7     /* present, writable, user */
+#define ENTRY_LARGE 0x80   /* in a page directory: a page of 2 MiB */
+#define LARGE_SHIFT 21
+
+static uint64_t divide_up(uint64_t value, uint64_t unit)
+{
+	return value / unit + (value % unit != 0);
+}
+
+/* The page tables must map themselves too: a larger area can need one more directory, so this is repeated until it fits. */
+static void plan_program(struct layout *layout)
+{
+	uint64_t before;
+
+	do {
+		before = layout->length;
+		layout->directories = divide_up(layout->length, GIB);
+		layout->pdpts = divide_up(layout->directories, ENTRIES);
+		layout->length = layout->image_end +
+				 divide_up((2 + layout->pdpts + layout->directories) * PAGE, ALIGNMENT) * ALIGNMENT;
+	} while (layout->length != before);
+}
+
+int layout_plan(struct layout *layout, uint64_t image_length, bool with_program)
+{
+	/* Half of what one PML4 maps, so that the code is below the hole of non-canonical addresses. */
+	if (image_length > ENTRIES / 2 * ENTRIES * GIB - GIB)
+		return fail("the image is too large: %llu bytes", (unsigned long long)image_length);
+	layout->words = divide_up(image_length, 8);
+	layout->image_end = divide_up(image_length, ALIGNMENT) * ALIGNMENT;
+	layout->length = layout->image_end;
+	if (with_program)
+		plan_program(layout);
+	return 0;
+}
+
+/* Entry i of the `count` entries points to first + i * 2^shift. */
+static void fill_entries(uint64_t *entries, uint64_t count, uint64_t first, unsigned int shift, uint64_t flags)
+{
+	for (uint64_t i = 0; i < count; i++)
+		entries[i] = (first + (i << shift)) | flags;
+}
+
+void layout_page_tables(const struct layout *layout, unsigned char *area)
+{
+	uint64_t *pml4 = (uint64_t *)(void *)(area + PAGE);
+	uint64_t *pdpts = pml4 + ENTRIES;
+	uint64_t *directories = pdpts + layout->pdpts * ENTRIES;
+	uint64_t pdpts_gpa = layout_pml4(layout) + PAGE;
+	uint64_t directories_gpa = pdpts_gpa + layout->pdpts * PAGE;
+
+	/* Tables of one level stand side by side, so each level is one array. */
+	fill_entries(pml4, layout->pdpts, pdpts_gpa, 12, ENTRY_USABLE);
+	fill_entries(pdpts, layout->directories, directories_gpa, 12, ENTRY_USABLE);
+	fill_entries(directories, layout->directories * ENTRIES, 0, LARGE_SHIFT, ENTRY_USABLE | ENTRY_LARGE);
+}
