@@ -89,6 +89,9 @@ $(O)/program/%.o: $(S)/%.c
 	@mkdir -p $(@D)
 	$(call say,CC,$(@:$(O)/%=%))$(compile) $<
 
+# Examples are compiled as their readers compile them.
+$(EXAMPLES:$(S)/%.c=$(O)/program/%.o): OWN_CPPFLAGS := -I$(S)/include
+
 $(O)/gmem-info: $(TOOL_OBJ) $(O)/libgmem.a
 	$(call say,LINK,$(@F))$(link) $^ -pthread
 

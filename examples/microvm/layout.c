@@ -2,15 +2,14 @@
 #include "layout.h"
 #include "say.h"
 
-#define PAGE UINT64_C(4096) /* of x86 page tables, whatever the host has */
 #define ENTRIES 512
 #define GIB (UINT64_C(1) << 30)
 
 /* Also a multiple of every page size that a host without huge pages has. */
 #define ALIGNMENT UINT64_C(65536)
 
-#define ENTRY_USABLE 7     /* present, writable, user */
-#define ENTRY_LARGE 0x80   /* in a page directory: a page of 2 MiB */
+#define ENTRY_USABLE 7   /* present, writable, user */
+#define ENTRY_LARGE 0x80 /* in a page directory: a page of 2 MiB */
 #define LARGE_SHIFT 21
 
 static uint64_t divide_up(uint64_t value, uint64_t unit)
@@ -28,7 +27,7 @@ static void plan_program(struct layout *layout)
 		layout->directories = divide_up(layout->length, GIB);
 		layout->pdpts = divide_up(layout->directories, ENTRIES);
 		layout->length = layout->image_end +
-				 divide_up((2 + layout->pdpts + layout->directories) * PAGE, ALIGNMENT) * ALIGNMENT;
+				 divide_up((3 + layout->pdpts + layout->directories) * LAYOUT_PAGE, ALIGNMENT) * ALIGNMENT;
 	} while (layout->length != before);
 }
 
@@ -54,11 +53,11 @@ static void fill_entries(uint64_t *entries, uint64_t count, uint64_t first, unsi
 
 void layout_page_tables(const struct layout *layout, unsigned char *area)
 {
-	uint64_t *pml4 = (uint64_t *)(void *)(area + PAGE);
+	uint64_t *pml4 = (uint64_t *)(void *)(area + layout_pml4(layout) - layout->image_end);
 	uint64_t *pdpts = pml4 + ENTRIES;
 	uint64_t *directories = pdpts + layout->pdpts * ENTRIES;
-	uint64_t pdpts_gpa = layout_pml4(layout) + PAGE;
-	uint64_t directories_gpa = pdpts_gpa + layout->pdpts * PAGE;
+	uint64_t pdpts_gpa = layout_pml4(layout) + LAYOUT_PAGE;
+	uint64_t directories_gpa = pdpts_gpa + layout->pdpts * LAYOUT_PAGE;
 
 	/* Tables of one level stand side by side, so each level is one array. */
 	fill_entries(pml4, layout->pdpts, pdpts_gpa, 12, ENTRY_USABLE);

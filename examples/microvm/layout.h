@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /* Where things are in guest memory: the image from gpa 0 on, then the program area, which is not part of the checksum:
  *
- *	0         image_end   code        pml4        pdpts                   directories              length
- *	| image   |           | guest.c   | 1 page    | 1 page per 512 GiB    | 1 page per GiB         |
+ *	image | code, 1 page | TSS, 1 page | PML4, 1 page | PDPTs, 1 page for 512 GiB | directories, 1 page for 1 GiB | end
+ *	      ^ image_end                                                                                            length ^
  */
 #ifndef LAYOUT_H
 #define LAYOUT_H
 
 #include <stdbool.h>
 #include <stdint.h>
+
+#define LAYOUT_PAGE UINT64_C(4096) /* of x86, whatever the host has */
 
 struct layout {
 	uint64_t words;       /* of the image, the last one padded with zeros */
@@ -27,9 +29,15 @@ static inline uint64_t layout_code(const struct layout *layout)
 	return layout->image_end;
 }
 
+/* The TSS, a page of zeros. */
+static inline uint64_t layout_tss(const struct layout *layout)
+{
+	return layout->image_end + LAYOUT_PAGE;
+}
+
 static inline uint64_t layout_pml4(const struct layout *layout)
 {
-	return layout->image_end + 4096;
+	return layout->image_end + 2 * LAYOUT_PAGE;
 }
 
 /* Writes the page tables into `area`, which has the size of the program area and is zero. Every gpa up to the end of the memory is

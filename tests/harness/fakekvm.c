@@ -14,7 +14,9 @@
 
 struct fakekvm_config fake_machine;
 
-static struct fake_object *objects;
+/* By inode. Nobody can tell when the last fd of an object is gone, so they stay until the stand-in is disabled. */
+#define BUCKETS 16384u
+static struct fake_object *objects[BUCKETS];
 static atomic_bool enabled;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t fork_handlers = PTHREAD_ONCE_INIT;
@@ -63,15 +65,27 @@ bool fake_bad_pointer(const void *pointer)
 	return (uintptr_t)pointer < 4096 || (uint64_t)(uintptr_t)pointer >= UINT64_C(1) << 63;
 }
 
-static void forget_objects(void)
+static struct fake_object **bucket_of(ino_t inode)
 {
-	while (objects) {
-		struct fake_object *object = objects;
+	return &objects[inode % BUCKETS];
+}
 
-		objects = object->next;
+static void forget_bucket(struct fake_object **bucket)
+{
+	while (*bucket) {
+		struct fake_object *object = *bucket;
+
+		*bucket = object->next;
 		__real_free(object->slots.list);
+		__real_free(object->own);
 		__real_free(object);
 	}
+}
+
+static void forget_objects(void)
+{
+	for (size_t i = 0; i < BUCKETS; i++)
+		forget_bucket(&objects[i]);
 }
 
 static void check_config(const struct fakekvm_config *config)
@@ -117,10 +131,10 @@ static int remember(int fd, enum fake_kind kind, const struct fakekvm_config *co
 	object->device = about.st_dev;
 	object->inode = about.st_ino;
 	object->kind = kind;
-	object->config = *config;
+	object->config = config;
 	object->owner = getpid();
-	object->next = objects;
-	objects = object;
+	object->next = *bucket_of(about.st_ino);
+	*bucket_of(about.st_ino) = object;
 	if (made)
 		*made = object;
 	return fd;
@@ -129,8 +143,12 @@ static int remember(int fd, enum fake_kind kind, const struct fakekvm_config *co
 int fake_make(enum fake_kind kind, int flags, const struct fakekvm_config *config, struct fake_object **object)
 {
 	static const char *const names[] = {
-		[FAKE_DEVICE] = "fake-kvm",   [FAKE_VM] = "fake-kvm-vm",		[FAKE_VCPU] = "fake-kvm-vcpu",
-		[FAKE_GMEM] = "fake-gmem",    [FAKE_UFFD_DEVICE] = "fake-uffd-device", [FAKE_UFFD] = "fake-uffd",
+		[FAKE_DEVICE] = "fake-kvm",
+		[FAKE_VM] = "fake-kvm-vm",
+		[FAKE_VCPU] = "fake-kvm-vcpu",
+		[FAKE_GMEM] = "fake-gmem",
+		[FAKE_UFFD_DEVICE] = "fake-uffd-device",
+		[FAKE_UFFD] = "fake-uffd",
 	};
 	int fd = __real_memfd_create(names[kind], flags & O_CLOEXEC ? MFD_CLOEXEC : 0);
 
@@ -147,7 +165,7 @@ struct fake_object *fake_find(int fd)
 		errno = saved;
 		return NULL;
 	}
-	for (object = objects; object; object = object->next)
+	for (object = *bucket_of(about.st_ino); object; object = object->next)
 		if (object->inode == about.st_ino && object->device == about.st_dev)
 			break;
 	return object;
@@ -162,7 +180,17 @@ struct fake_object *fake_vm_of(int fd)
 	return vm;
 }
 
-static const struct fakekvm_config *config_for_vm(const struct fakekvm_config *config)
+static struct fakekvm_config *copy_of(const struct fakekvm_config *config)
+{
+	struct fakekvm_config *copy = __real_calloc(1, sizeof(*copy));
+
+	if (!copy)
+		fake_misused("no memory for a configuration");
+	*copy = *config;
+	return copy;
+}
+
+static void enable_for_vm(const struct fakekvm_config *config)
 {
 	if (config)
 		check_config(config);
@@ -170,16 +198,22 @@ static const struct fakekvm_config *config_for_vm(const struct fakekvm_config *c
 		fake_misused("a VM of what? Nothing is enabled");
 	if (!fake_enabled())
 		fakekvm_enable(config);
-	return config ? config : &fake_machine;
 }
 
 int fakekvm_vm(const struct fakekvm_config *config)
 {
+	struct fakekvm_config *own;
+	struct fake_object *vm;
 	int fd;
 
-	config = config_for_vm(config);
+	enable_for_vm(config);
+	own = config ? copy_of(config) : NULL;
 	fake_lock();
-	fd = fake_make(FAKE_VM, O_CLOEXEC, config, NULL);
+	fd = fake_make(FAKE_VM, O_CLOEXEC, own ? own : &fake_machine, &vm);
+	if (fd >= 0)
+		vm->own = own;
+	else
+		__real_free(own);
 	fake_unlock();
 	return fd;
 }
@@ -260,7 +294,7 @@ static const struct fake_command *command_of(const struct fake_object *object, u
 	for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++)
 		for (const struct fake_command *command = tables[i]; command->name; command++)
 			if (command->on == object->kind && command->request == (uint32_t)request &&
-			    (!(command->flags & FAKE_OPTIONAL) || fake_knows(&object->config, command->name)))
+			    (!(command->flags & FAKE_OPTIONAL) || fake_knows(object->config, command->name)))
 				return command;
 	return NULL;
 }
@@ -270,7 +304,7 @@ static long unknown_command(const struct fake_object *object)
 	switch (object->kind) {
 	case FAKE_DEVICE:
 	case FAKE_VM:
-		return -object->config.unknown_vm;
+		return -object->config->unknown_vm;
 	case FAKE_VCPU:
 	case FAKE_UFFD:
 		return -EINVAL;
@@ -283,7 +317,7 @@ static bool is_foreign(const struct fake_object *object)
 {
 	bool owned = object->kind == FAKE_VM || object->kind == FAKE_VCPU;
 
-	return owned && (object->config.foreign || object->owner != getpid());
+	return owned && (object->config->foreign || object->owner != getpid());
 }
 
 static long run_command(struct fake_object *object, const struct fake_command *command, void *argument)

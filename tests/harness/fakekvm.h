@@ -4,9 +4,10 @@
  * It answers as the kernels of its presets are described in their documentation and sources, so that flows of features which no
  * machine at hand has can be walked. It is never evidence of what a kernel does: that is what the live tests are for.
  *
- * While it is enabled, /dev/kvm and /dev/userfaultfd and the system call userfaultfd() are its own. Its fds are real memfds that it
- * knows by their inode, so dup(), fcntl(F_DUPFD) and close() need no help; a fake guest_memfd can be mapped and holds data. When
- * disabled, which is how a program begins and what the test glue does after every test, all calls go to the real kernel.
+ * While it is enabled, /dev/kvm and /dev/userfaultfd and the system call userfaultfd() are its own. Its fds are real memfds
+ * that it knows by their inode, so dup(), fcntl(F_DUPFD) and close() need no help; a fake guest_memfd can be mapped and holds
+ * data. When disabled, which is how a program begins and what the test glue does after every test, all calls go to the real
+ * kernel.
  *
  * A VM answers only the process that made it, as KVM does. Everything may be called from any thread. */
 #ifndef FAKEKVM_H
@@ -19,38 +20,38 @@
 struct fakekvm_cap {
 	uint32_t cap; /* 0 ends a list */
 	int device;   /* KVM_CHECK_EXTENSION on /dev/kvm */
-	int vm;	      /* ... on the VM */
+	int vm;       /* ... on the VM */
 };
 
 /* A kernel, the VMs on it, and what this process may do. Presets are constant: copy, change, enable. */
 struct fakekvm_config {
 	/* KVM */
-	int device_error;	     /* of open("/dev/kvm"); 0 = it opens */
-	uint32_t vm_type;	     /* the only type that KVM_CREATE_VM makes */
-	bool foreign;		     /* VMs and vCPUs say EIO, as if another process had made them */
-	int unknown_vm;		     /* errno of an unknown ioctl on /dev/kvm and VMs: ENOTTY on x86, EINVAL on arm64 */
-	int encrypt_op;		     /* errno of KVM_MEMORY_ENCRYPT_OP with NULL; 0 = it succeeds */
+	int device_error;            /* of open("/dev/kvm"); 0 = it opens */
+	uint32_t vm_type;            /* the only type that KVM_CREATE_VM makes */
+	bool foreign;                /* VMs and vCPUs say EIO, as if another process had made them */
+	int unknown_vm;              /* errno of an unknown ioctl on /dev/kvm and VMs: ENOTTY on x86, EINVAL on arm64 */
+	int encrypt_op;              /* errno of KVM_MEMORY_ENCRYPT_OP with NULL; 0 = it succeeds */
 	struct fakekvm_cap caps[20]; /* KVM_CHECK_EXTENSION; 0 for what is not listed */
-	const char *known[16];	     /* optional ioctls that this kernel knows, by name: see fakekvm_vm.c; NULL ends the list */
+	const char *known[16];       /* optional ioctls that it knows, by name: see fakekvm_vm.c; NULL ends the list */
 
 	/* memslots */
 	uint32_t address_spaces; /* of the VM: 2 where x86 has a mode for system management */
-	uint32_t slot_flags; /* what the flags of a memslot may be made of */
-	int overlap_error;   /* of a file range bound twice: EINVAL or EEXIST */
-	bool bind_mappable;  /* only files made with MMAP can be bound: arm64 */
+	uint32_t slot_flags;     /* what the flags of a memslot may be made of */
+	int overlap_error;       /* of a file range bound twice: EINVAL or EEXIST */
+	bool bind_mappable;      /* only files made with MMAP can be bound: arm64 */
 
 	/* guest_memfd */
-	uint64_t gmem_flags;	     /* that KVM_CREATE_GUEST_MEMFD accepts */
-	uint64_t gmem_write;	     /* which of them means write(), 0 = none */
+	uint64_t gmem_flags;         /* that KVM_CREATE_GUEST_MEMFD accepts */
+	uint64_t gmem_write;         /* which of them means write(), 0 = none */
 	uint64_t gmem_no_direct_map; /* which of them means NO_DIRECT_MAP, 0 = none */
-	bool gmem_magic;	     /* it has its own file system (6.19) */
+	bool gmem_magic;             /* it has its own file system (6.19) */
 	uint64_t gmem_uffd_modes;    /* UFFDIO_REGISTER modes that its mappings take */
 
 	/* userfaultfd */
-	int uffd_device_error;	/* of open("/dev/userfaultfd"); 0 = it opens */
+	int uffd_device_error;  /* of open("/dev/userfaultfd"); 0 = it opens */
 	int uffd_syscall_error; /* of userfaultfd(); 0 = it works. EPERM is not for UFFD_USER_MODE_ONLY */
 	uint64_t uffd_features;
-	uint64_t uffd_ioctls;  /* what UFFDIO_API says of them */
+	uint64_t uffd_ioctls; /* what UFFDIO_API says of them */
 	bool uffd_event_fork; /* this process has the privilege for UFFD_FEATURE_EVENT_FORK */
 };
 
@@ -67,18 +68,20 @@ void fakekvm_enable(const struct fakekvm_config *config);
 /* Back to the real kernel. Fds and mappings of fake objects stay, as memfds; scripts are forgotten. */
 void fakekvm_disable(void);
 
-/* A new VM, of this configuration or (NULL) of that of the machine; enables the stand-in if nobody has. The fd is the caller's. */
+/* A new VM, of this configuration or (NULL) of that of the machine; enables the stand-in if nobody has. The fd is the
+ * caller's. */
 int fakekvm_vm(const struct fakekvm_config *config);
 /* A new vCPU of a VM. The fd is the caller's. */
 int fakekvm_vcpu(int vm_fd);
 
-/* The next calls by this name, after `after` of them, fail with this errno, `times` times (0 = for ever). Names: those of
+/* After `after` calls by this name, the next ones fail with this errno, `times` times (0 = for ever). Names: those of
  * ioctls ("KVM_CREATE_GUEST_MEMFD"), "probe:" and such a name for calls with a bad pointer, "open:/dev/kvm",
- * "open:/dev/userfaultfd", "userfaultfd", and for calls on a guest_memfd or its mappings "mmap", "madvise", "mincore", "fallocate",
- * "lseek", "pwrite". Scripts are tried in the order in which they were given, until one applies. Call it while enabled. */
+ * "open:/dev/userfaultfd", "userfaultfd", and for calls on a guest_memfd or its mappings "mmap", "madvise", "mincore",
+ * "fallocate", "lseek", "pwrite". Scripts are tried in the order in which they were given, until one applies. Call it while
+ * enabled. */
 void fakekvm_script(const char *call, int error, unsigned int times, unsigned int after);
-/* The same, but the call does `limit` bytes of its work first. Then it ends as the kernel does: pwrite and KVM_PRE_FAULT_MEMORY say
- * how far they came, fallocate and madvise fail with the error and keep what they did. */
+/* The same, but the call does `limit` bytes of its work first. Then it ends as the kernel does: pwrite and KVM_PRE_FAULT_MEMORY
+ * say how far they came, fallocate and madvise fail with the error and keep what they did. */
 void fakekvm_script_partial(const char *call, uint64_t limit, int error, unsigned int times, unsigned int after);
 /* How many calls by that name came to fake objects since it was enabled. */
 unsigned int fakekvm_calls(const char *call);

@@ -35,7 +35,7 @@ static const struct fake_object *find_gmem(int fd)
 
 static bool takes_writes(const struct fake_object *gmem)
 {
-	return gmem->config.gmem_write != 0;
+	return gmem->config->gmem_write != 0;
 }
 
 /* Creation */
@@ -47,9 +47,9 @@ long fake_create_guest_memfd(struct fake_object *vm, void *argument)
 	struct fake_object *gmem;
 	int fd;
 
-	if ((create->flags & ~vm->config.gmem_flags) || (int64_t)create->size <= 0 || (create->size & (fake_page() - 1)))
+	if ((create->flags & ~vm->config->gmem_flags) || (int64_t)create->size <= 0 || (create->size & (fake_page() - 1)))
 		return -EINVAL;
-	fd = fake_make(FAKE_GMEM, 0, &vm->config, &gmem);
+	fd = fake_make(FAKE_GMEM, 0, vm->config, &gmem);
 	if (fd < 0)
 		return fd;
 	gmem->vm = vm;
@@ -158,24 +158,31 @@ static long check_mmap(const struct fake_object *gmem, int *protection, int flag
 	return FAKE_NOT_MINE;
 }
 
-/* All entries from wrap.c: the lock, the object, then one of the functions above and below. */
-#define ON_GMEM(fd, answer)                                                                                                        \
-	do {                                                                                                                       \
-		const struct fake_object *gmem;                                                                                    \
-		long on_gmem = FAKE_NOT_MINE;                                                                                      \
-		if (!fake_enabled())                                                                                               \
-			return FAKE_NOT_MINE;                                                                                      \
-		fake_lock();                                                                                                       \
-		gmem = find_gmem(fd);                                                                                              \
-		if (gmem)                                                                                                          \
-			on_gmem = (answer);                                                                                        \
-		fake_unlock();                                                                                                     \
-		return on_gmem;                                                                                                    \
-	} while (0)
+/* An entry from wrap.c that is about a guest_memfd runs between these two. NULL: it is not, and nothing is held. */
+static const struct fake_object *begin(int fd)
+{
+	const struct fake_object *gmem;
+
+	if (!fake_enabled())
+		return NULL;
+	fake_lock();
+	gmem = find_gmem(fd);
+	if (!gmem)
+		fake_unlock();
+	return gmem;
+}
+
+static long end(long result)
+{
+	fake_unlock();
+	return result;
+}
 
 long fake_mmap(int *protection, int flags, int fd)
 {
-	ON_GMEM(flags & MAP_ANONYMOUS ? -1 : fd, check_mmap(gmem, protection, flags));
+	const struct fake_object *gmem = begin(flags & MAP_ANONYMOUS ? -1 : fd);
+
+	return gmem ? end(check_mmap(gmem, protection, flags)) : FAKE_NOT_MINE;
 }
 
 /* The kernel populates through the page tables: not where the host may not touch, nor what is not in the direct map. */
@@ -186,7 +193,7 @@ static bool populates(int advice)
 
 static bool host_touches(const struct fake_object *gmem)
 {
-	return (gmem->flags & KVMI_GUEST_MEMFD_INIT_SHARED) && !(gmem->flags & gmem->config.gmem_no_direct_map);
+	return (gmem->flags & KVMI_GUEST_MEMFD_INIT_SHARED) && !(gmem->flags & gmem->config->gmem_no_direct_map);
 }
 
 static long advise(const struct fake_object *gmem, void *address, size_t length, int advice)
@@ -267,7 +274,9 @@ static long allocate(const struct fake_object *gmem, int fd, int mode, off_t off
 
 long fake_fallocate(int fd, int mode, off_t offset, off_t length)
 {
-	ON_GMEM(fd, allocate(gmem, fd, mode, offset, length));
+	const struct fake_object *gmem = begin(fd);
+
+	return gmem ? end(allocate(gmem, fd, mode, offset, length)) : FAKE_NOT_MINE;
 }
 
 static long or_mine(long scripted)
@@ -284,7 +293,9 @@ static long seek(const struct fake_object *gmem)
 
 long fake_lseek(int fd)
 {
-	ON_GMEM(fd, seek(gmem));
+	const struct fake_object *gmem = begin(fd);
+
+	return gmem ? end(seek(gmem)) : FAKE_NOT_MINE;
 }
 
 /* How much of a write begins before the first page that is there already: those have left the direct map. */
@@ -303,14 +314,14 @@ static long write_at(const struct fake_object *gmem, int fd, size_t *length, off
 
 	if (!takes_writes(gmem))
 		return -ESPIPE;
-	if (!(gmem->flags & gmem->config.gmem_write))
+	if (!(gmem->flags & gmem->config->gmem_write))
 		return -ENODEV;
 	if (offset < 0 || (((uint64_t)offset | *length) & (fake_page() - 1)) || end > gmem->size)
 		return -EINVAL;
 	scripted = fake_scripted_limit("pwrite", &most, &error);
 	if (scripted || (!most && error))
 		return scripted ? scripted : -error;
-	if (gmem->flags & gmem->config.gmem_no_direct_map)
+	if (gmem->flags & gmem->config->gmem_no_direct_map)
 		most = low(most, before_data(fd, offset, *length));
 	if (!most)
 		return -EEXIST;
@@ -320,52 +331,50 @@ static long write_at(const struct fake_object *gmem, int fd, size_t *length, off
 
 long fake_pwrite(int fd, size_t *length, off_t offset)
 {
-	ON_GMEM(fd, write_at(gmem, fd, length, offset));
+	const struct fake_object *gmem = begin(fd);
+
+	return gmem ? end(write_at(gmem, fd, length, offset)) : FAKE_NOT_MINE;
 }
 
 long fake_read(int fd)
 {
-	ON_GMEM(fd, -EINVAL);
+	return begin(fd) ? end(-EINVAL) : FAKE_NOT_MINE;
 }
 
 long fake_pread(int fd)
 {
-	ON_GMEM(fd, takes_writes(gmem) ? -EINVAL : -ESPIPE);
+	const struct fake_object *gmem = begin(fd);
+
+	return gmem ? end(takes_writes(gmem) ? -EINVAL : -ESPIPE) : FAKE_NOT_MINE;
 }
 
 long fake_ftruncate(int fd)
 {
-	ON_GMEM(fd, -EINVAL);
+	return begin(fd) ? end(-EINVAL) : FAKE_NOT_MINE;
 }
 
 long fake_fcntl(int fd, int command)
 {
 	if (command != F_ADD_SEALS && command != F_GET_SEALS)
 		return FAKE_NOT_MINE;
-	ON_GMEM(fd, -EINVAL);
+	return begin(fd) ? end(-EINVAL) : FAKE_NOT_MINE;
 }
 
 void fake_fstat(int fd, struct stat *about)
 {
-	if (!fake_enabled())
+	if (!begin(fd))
 		return;
-	fake_lock();
-	if (find_gmem(fd)) {
-		about->st_mode = S_IFREG | 0600;
-		about->st_blocks = 0;
-	}
-	fake_unlock();
+	about->st_mode = S_IFREG | 0600;
+	about->st_blocks = 0;
+	end(0);
 }
 
 void fake_fstatfs(int fd, struct statfs *about)
 {
-	const struct fake_object *gmem;
+	const struct fake_object *gmem = begin(fd);
 
-	if (!fake_enabled())
+	if (!gmem)
 		return;
-	fake_lock();
-	gmem = find_gmem(fd);
-	if (gmem)
-		about->f_type = gmem->config.gmem_magic ? KVMI_GUEST_MEMFD_MAGIC : ANON_INODE_MAGIC;
-	fake_unlock();
+	about->f_type = gmem->config->gmem_magic ? KVMI_GUEST_MEMFD_MAGIC : ANON_INODE_MAGIC;
+	end(0);
 }

@@ -25,15 +25,16 @@ struct fake_object {
 	dev_t device;
 	ino_t inode;
 	enum fake_kind kind;
-	struct fakekvm_config config; /* of the machine, or of the VM that it belongs to */
+	const struct fakekvm_config *config; /* of the machine, or of the VM that it belongs to */
+	struct fakekvm_config *own;          /* VM: its copy, if it is not that of the machine */
 
-	pid_t owner; /* VM and vCPU: who made it */
+	pid_t owner;                  /* VM and vCPU: who made it */
 	struct fake_slots slots;      /* VM */
 	const struct fake_object *vm; /* vCPU, guest_memfd: whose */
-	uint64_t size;		      /* guest_memfd */
-	uint64_t flags;		      /* guest_memfd */
-	bool greeted;		      /* userfaultfd: UFFDIO_API succeeded */
-	uint64_t features;	      /* userfaultfd: ... with these */
+	uint64_t size;                /* guest_memfd */
+	uint64_t flags;               /* guest_memfd */
+	bool greeted;                 /* userfaultfd: UFFDIO_API succeeded */
+	uint64_t features;            /* userfaultfd: ... with these */
 };
 
 #define FAKE_OPTIONAL 1u /* only kernels whose configuration lists it know it */
@@ -68,8 +69,8 @@ bool fake_bad_pointer(const void *pointer);
 /* A wrong use of the stand-in itself: ends the program. */
 __attribute__((noreturn, format(printf, 1, 2))) void fake_misused(const char *format, ...);
 
-/* fakekvm_script.c: 0, or the negative errno that the script says. With a limit, 0 and *limit is lowered, and *error is what the
- * call ends with after that. */
+/* fakekvm_script.c: 0, or the negative errno that the script says. With a limit, 0 and *limit is lowered, and *error is what
+ * the call ends with after that. */
 long fake_scripted(const char *call);
 long fake_scripted_limit(const char *call, uint64_t *limit, int *error);
 void fake_forget_scripts(void);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Kernels and machines as their documentation and sources describe them. x86-64 unless the name says otherwise, one VM type each. */
+/* Kernels and machines as their documentation and sources describe them. x86-64 unless the name says otherwise, each with one
+ * type of VM. */
 #include <string.h>
 
 #include "fakekvm_int.h"
@@ -27,7 +28,7 @@
 #define FEATURES_7_3 UINT64_C(0x7ffff)
 #define UFFD_IOCTLS UINT64_C(0x8000000000000003)
 #define UFFD_FOR_ROOT(features) .uffd_features = (features), .uffd_ioctls = UFFD_IOCTLS, .uffd_event_fork = true
-#define UFFD_7_3                                                                                                                   \
+#define UFFD_7_3 \
 	.uffd_features = FEATURES_7_3, .uffd_ioctls = UFFD_IOCTLS | UFFDI_IOCTL_SET_MODE, .uffd_event_fork = true
 
 #define X86 .unknown_vm = ENOTTY, .address_spaces = 2, .encrypt_op = ENOTTY
@@ -42,16 +43,23 @@
 #define KNOWS_PRIVATE KNOWS_6_11, "KVM_SET_MEMORY_ATTRIBUTES"
 
 /* A VM with private memory on 7.3: files can be mapped, though the host may not touch them, and are never shared at first. */
-#define PRIVATE_VM_7_3(type, types)                                                                                                \
-	X86_PRIVATE(type), .slot_flags = GMEM_SLOTS, .overlap_error = EEXIST, .gmem_flags = KVMI_GUEST_MEMFD_MMAP,                 \
-		.gmem_magic = true, .known = { KNOWS_PRIVATE }, UFFD_7_3,                                                          \
-	.caps = { CAPS_GMEM,                                                                                                       \
-		  { KVMI_CAP_VM_TYPES, (types), (types) },                                                                         \
-		  { KVMI_CAP_MEMORY_ATTRIBUTES, PRIVATE, PRIVATE },                                                                \
-		  { KVMI_CAP_PRE_FAULT_MEMORY, 1, 1 },                                                                             \
+#define PRIVATE_VM_7_3(type, types)                                                                                \
+	X86_PRIVATE(type), .slot_flags = GMEM_SLOTS, .overlap_error = EEXIST, .gmem_flags = KVMI_GUEST_MEMFD_MMAP, \
+		.gmem_magic = true, .known = { KNOWS_PRIVATE }, UFFD_7_3,                                          \
+	.caps = { CAPS_GMEM,                                                                                       \
+		  { KVMI_CAP_VM_TYPES, (types), (types) },                                                         \
+		  { KVMI_CAP_MEMORY_ATTRIBUTES, PRIVATE, PRIVATE },                                                \
+		  { KVMI_CAP_PRE_FAULT_MEMORY, 1, 1 },                                                             \
 		  { KVMI_CAP_GUEST_MEMFD_FLAGS, (int)MMAP_SHARED, (int)KVMI_GUEST_MEMFD_MMAP } }
 
-static const struct fakekvm_config none = { .device_error = ENOENT, X86, UFFD_FOR_ROOT(FEATURES_6_12) };
+/* No KVM at all; a VM made by hand is one that knows nothing. */
+static const struct fakekvm_config none = {
+	X86,
+	.device_error = ENOENT,
+	.caps = { CAPS_OLD },
+	.slot_flags = PLAIN_SLOTS,
+	UFFD_FOR_ROOT(FEATURES_6_12),
+};
 
 static const struct fakekvm_config linux_6_1 = {
 	X86,
@@ -75,11 +83,11 @@ static const struct fakekvm_config linux_6_12 = {
 };
 
 /* On a machine without paging in hardware: KVM_PRE_FAULT_MEMORY is known and does not work. */
-#define LINUX_6_18                                                                                                                 \
-	X86, .known = { KNOWS_6_11 }, .slot_flags = GMEM_SLOTS, .overlap_error = EINVAL, .gmem_flags = MMAP_SHARED,                \
-	.caps = { CAPS_GMEM,                                                                                                       \
-		  { KVMI_CAP_VM_TYPES, PLAIN_ONLY, PLAIN_ONLY },                                                                   \
-		  { KVMI_CAP_PRE_FAULT_MEMORY, 0, 0 },                                                                             \
+#define LINUX_6_18                                                                                                  \
+	X86, .known = { KNOWS_6_11 }, .slot_flags = GMEM_SLOTS, .overlap_error = EINVAL, .gmem_flags = MMAP_SHARED, \
+	.caps = { CAPS_GMEM,                                                                                        \
+		  { KVMI_CAP_VM_TYPES, PLAIN_ONLY, PLAIN_ONLY },                                                    \
+		  { KVMI_CAP_PRE_FAULT_MEMORY, 0, 0 },                                                              \
 		  { KVMI_CAP_GUEST_MEMFD_FLAGS, (int)MMAP_SHARED, (int)MMAP_SHARED } }
 
 static const struct fakekvm_config linux_6_18 = { LINUX_6_18, UFFD_FOR_ROOT(FEATURES_6_12) };
@@ -163,7 +171,8 @@ static const struct fakekvm_config arm64 = {
 	.unknown_vm = EINVAL,
 	.address_spaces = 1,
 	.encrypt_op = EINVAL,
-	.caps = { CAPS_OLD,
+	.caps = { { CAP_CHECK_EXTENSION_VM, 1, 1 },
+		  { KVMI_CAP_NR_MEMSLOTS, 32767, 32767 },
 		  { KVMI_CAP_USER_MEMORY2, 1, 1 },
 		  { KVMI_CAP_GUEST_MEMFD, 1, 1 },
 		  { KVMI_CAP_GUEST_MEMFD_FLAGS, (int)MMAP_SHARED, (int)MMAP_SHARED } },

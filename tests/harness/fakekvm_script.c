@@ -34,8 +34,10 @@ void fake_forget_scripts(void)
 
 static void check_name(const char *call)
 {
-	static const char *const others[] = { "open:/dev/kvm", "open:/dev/userfaultfd", "userfaultfd", "mmap",	 "madvise",
-					      "mincore",       "fallocate",		"lseek",       "pwrite" };
+	static const char *const others[] = {
+		"open:/dev/kvm", "open:/dev/userfaultfd", "userfaultfd", "mmap", "madvise", "mincore", "fallocate", "lseek",
+		"pwrite"
+	};
 	const char *name = strncmp(call, "probe:", 6) == 0 ? call + 6 : call;
 
 	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)

@@ -4,7 +4,6 @@
 
 #include "fakekvm_int.h"
 
-#define SLOTS 32767u			       /* ids in one address space */
 #define MOST_PAGES ((UINT64_C(1) << 31) - 1)
 #define V1_FLAGS (KVMI_MEM_LOG_DIRTY_PAGES | KVMI_MEM_READONLY)
 #define FIXED_FLAGS (KVMI_MEM_READONLY | KVMI_MEM_GUEST_MEMFD) /* cannot be changed in an existing memslot */
@@ -14,7 +13,7 @@ typedef struct kvmi_userspace_memory_region2 region;
 /* KVM makes no read-only and no dirty-logged memslots of guest_memfds. */
 static bool flags_allowed(const struct fake_object *vm, uint32_t flags)
 {
-	uint32_t allowed = vm->config.slot_flags;
+	uint32_t allowed = vm->config->slot_flags;
 
 	if (flags & KVMI_MEM_GUEST_MEMFD)
 		allowed &= ~V1_FLAGS;
@@ -30,10 +29,10 @@ static bool numbers_allowed(const struct fake_object *vm, const region *r)
 {
 	if (!aligned(r->memory_size) || !aligned(r->guest_phys_addr) || !aligned(r->userspace_addr) || r->userspace_addr >> 63)
 		return false;
-	if ((r->flags & KVMI_MEM_GUEST_MEMFD) && (!aligned(r->guest_memfd_offset) ||
-						  r->guest_memfd_offset + r->memory_size < r->guest_memfd_offset))
+	if ((r->flags & KVMI_MEM_GUEST_MEMFD) &&
+	    (!aligned(r->guest_memfd_offset) || r->guest_memfd_offset + r->memory_size < r->guest_memfd_offset))
 		return false;
-	if (r->slot >> 16 >= vm->config.address_spaces || (r->slot & 0xffff) >= SLOTS)
+	if (r->slot >> 16 >= vm->config->address_spaces || (r->slot & 0xffff) >= (uint32_t)fake_cap(vm, KVMI_CAP_NR_MEMSLOTS))
 		return false;
 	return r->guest_phys_addr + r->memory_size >= r->guest_phys_addr && r->memory_size / fake_page() <= MOST_PAGES;
 }
@@ -88,12 +87,12 @@ static long find_file(const struct fake_object *vm, const region *r, uint64_t *f
 	gmem = fake_find((int)r->guest_memfd);
 	if (!gmem || gmem->kind != FAKE_GMEM || gmem->vm != vm)
 		return -EINVAL;
-	if (vm->config.bind_mappable && !(gmem->flags & KVMI_GUEST_MEMFD_MMAP))
+	if (vm->config->bind_mappable && !(gmem->flags & KVMI_GUEST_MEMFD_MMAP))
 		return -EINVAL;
 	if (r->guest_memfd_offset + r->memory_size > gmem->size)
 		return -EINVAL;
 	*file = gmem->inode;
-	return file_range_taken(vm, gmem->inode, r) ? -vm->config.overlap_error : 0;
+	return file_range_taken(vm, gmem->inode, r) ? -vm->config->overlap_error : 0;
 }
 
 static struct fakekvm_slot *new_slot(struct fake_slots *slots)

@@ -34,9 +34,9 @@ static int check_api(const struct fake_object *uffd, const struct uffdi_api *api
 {
 	if (uffd->greeted || api->api != UFFDI_API_VERSION)
 		return -EINVAL;
-	if ((api->features & BIT(UFFDI_BIT_EVENT_FORK)) && !uffd->config.uffd_event_fork)
+	if ((api->features & BIT(UFFDI_BIT_EVENT_FORK)) && !uffd->config->uffd_event_fork)
 		return -EPERM;
-	return api->features & ~uffd->config.uffd_features ? -EINVAL : 0;
+	return api->features & ~uffd->config->uffd_features ? -EINVAL : 0;
 }
 
 /* One success for each fd. A failure wipes the structure, so nobody learns from it what there is. */
@@ -51,8 +51,8 @@ static long say_api(struct fake_object *uffd, void *argument)
 	}
 	uffd->greeted = true;
 	uffd->features = api->features;
-	api->features = uffd->config.uffd_features;
-	api->ioctls = uffd->config.uffd_ioctls;
+	api->features = uffd->config->uffd_features;
+	api->ioctls = uffd->config->uffd_ioctls;
 	return 0;
 }
 
@@ -65,7 +65,7 @@ static bool mapping_takes(const struct fake_object *uffd, const struct uffdi_reg
 	/* Asynchronous write protection is done without the mapping's help. */
 	if (range->mode == UFFDI_REGISTER_WP)
 		return uffd->features & BIT(UFFDI_BIT_WP_ASYNC);
-	return (gmem->flags & KVMI_GUEST_MEMFD_INIT_SHARED) && !(range->mode & ~gmem->config.gmem_uffd_modes);
+	return (gmem->flags & KVMI_GUEST_MEMFD_INIT_SHARED) && !(range->mode & ~gmem->config->gmem_uffd_modes);
 }
 
 static uint64_t ioctls_after(uint64_t mode)

@@ -21,8 +21,8 @@ struct pre_fault {
 int fake_cap(const struct fake_object *object, uint32_t cap)
 {
 	if (cap == CAP_MULTI_ADDRESS_SPACE)
-		return object->config.address_spaces > 1 ? (int)object->config.address_spaces : 0;
-	for (const struct fakekvm_cap *c = object->config.caps; c->cap; c++)
+		return object->config->address_spaces > 1 ? (int)object->config->address_spaces : 0;
+	for (const struct fakekvm_cap *c = object->config->caps; c->cap; c++)
 		if (c->cap == cap)
 			return object->kind == FAKE_DEVICE ? c->device : c->vm;
 	return 0;
@@ -42,15 +42,15 @@ static long check_extension(struct fake_object *object, void *argument)
 
 static long create_vm(struct fake_object *device, void *argument)
 {
-	if ((uintptr_t)argument != device->config.vm_type)
+	if ((uintptr_t)argument != device->config->vm_type)
 		return -EINVAL;
-	return fake_make(FAKE_VM, O_CLOEXEC, &device->config, NULL);
+	return fake_make(FAKE_VM, O_CLOEXEC, device->config, NULL);
 }
 
 long fake_create_vcpu(struct fake_object *vm, void *argument)
 {
 	struct fake_object *vcpu;
-	int fd = fake_make(FAKE_VCPU, O_CLOEXEC, &vm->config, &vcpu);
+	int fd = fake_make(FAKE_VCPU, O_CLOEXEC, vm->config, &vcpu);
 
 	(void)argument;
 	if (fd >= 0)
@@ -70,7 +70,7 @@ static long encrypt_op(struct fake_object *vm, void *argument)
 {
 	if (argument)
 		fake_misused("KVM_MEMORY_ENCRYPT_OP is known to the probe only: teach fakekvm to play it");
-	return -vm->config.encrypt_op;
+	return -vm->config->encrypt_op;
 }
 
 static bool good_range(uint64_t start, uint64_t size)

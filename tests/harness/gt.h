@@ -12,8 +12,8 @@
  *
  * Any other program, in any language, may speak it too. cmocka's own words are for people.
  *
- * Nothing here calls the library under test. Without the wrapped calls of inject.h (a program linked against the shared library)
- * everything works but the check of allocations and anonymous mappings. */
+ * Nothing here calls the library under test. Without the wrapped calls of inject.h (a program linked against the shared
+ * library) everything works but the check of allocations and anonymous mappings. */
 #ifndef GT_H
 #define GT_H
 
@@ -27,13 +27,13 @@
 
 /* What a test needs of the machine. Each has a raw probe in gt_needs.c. */
 #define GT_NEEDS_NOTHING 0u
-#define GT_NEEDS_KVM (1u << 0)		 /* /dev/kvm makes a VM of type 0 */
-#define GT_NEEDS_VCPU (1u << 1)		 /* ... with a vCPU */
-#define GT_NEEDS_GUEST_MEMFD (1u << 2)	 /* ... and a guest_memfd with MMAP|INIT_SHARED that can be mapped */
-#define GT_NEEDS_UFFD (1u << 3)		 /* a userfaultfd that hears of faults taken by the kernel */
-#define GT_NEEDS_UFFD_MINOR (1u << 4)	 /* ... with minor faults on memfds */
-#define GT_NEEDS_HUGETLB_2M (1u << 5)	 /* one free 2 MiB page */
-#define GT_NEEDS_ROOT (1u << 6)		 /* effective uid 0 */
+#define GT_NEEDS_KVM (1u << 0)           /* /dev/kvm makes a VM of type 0 */
+#define GT_NEEDS_VCPU (1u << 1)          /* ... with a vCPU */
+#define GT_NEEDS_GUEST_MEMFD (1u << 2)   /* ... and a guest_memfd with MMAP|INIT_SHARED that can be mapped */
+#define GT_NEEDS_UFFD (1u << 3)          /* a userfaultfd that hears of faults taken by the kernel */
+#define GT_NEEDS_UFFD_MINOR (1u << 4)    /* ... with minor faults on memfds */
+#define GT_NEEDS_HUGETLB_2M (1u << 5)    /* one free 2 MiB page */
+#define GT_NEEDS_ROOT (1u << 6)          /* effective uid 0 */
 #define GT_NEEDS_ORDINARY_USER (1u << 7) /* gt_as_user(GT_NOBODY) works */
 
 #define GT_NOBODY 65534u
@@ -47,11 +47,11 @@ struct gt_test {
 /* One row of the table. */
 #define GT(fn, needs) { #fn, fn, needs }
 
-#define GT_MAIN(group, tests)                                                                                                      \
-	int main(int argc, char **argv)                                                                                            \
-	{                                                                                                                          \
-		gt_set_filter(argc > 1 ? argv[1] : NULL);                                                                          \
-		return gt_main(group, tests, sizeof(tests) / sizeof((tests)[0]));                                                  \
+#define GT_MAIN(group, tests)                                                     \
+	int main(int argc, char **argv)                                           \
+	{                                                                         \
+		gt_set_filter(argc > 1 ? argv[1] : NULL);                         \
+		return gt_main(group, tests, sizeof(tests) / sizeof((tests)[0])); \
 	}
 
 /* Only tests whose name contains this will run; NULL = all. */

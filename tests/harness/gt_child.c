@@ -42,8 +42,8 @@ void gt_child_must_not(const char *what, const char *why)
 	end_child(GT_CHILD_FAILED);
 }
 
-/* cmocka's assertions jump to the runner, which a child shares with its parent: it would go on with the rest of the tests. Asked
- * to, they print and abort instead. */
+/* cmocka's assertions jump to the runner, which a child shares with its parent: it would go on with the rest of the tests.
+ * Asked to, they print and abort instead. */
 static void become_child(void)
 {
 	in_child = true;

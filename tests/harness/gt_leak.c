@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What a piece of a test left behind. Only that which matters is looked at: sanitizers map and unmap private memory of their own as
- * they like, and so do stacks and the heap. Shared mappings are what guest memory is made of. */
+/* What a piece of a test left behind. Only that which matters is looked at: sanitizers map and unmap private memory of their
+ * own as they like, and so do stacks and the heap. Shared mappings are what guest memory is made of. */
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -17,7 +17,7 @@
 
 #define NAME_ROOM 96
 
-/* An open fd (start is its number, end one more) or a shared mapping. Both lists are sorted by start: the kernel lists them so. */
+/* An open fd (start is its number, end one more) or a shared mapping. Lists of them are sorted by start. */
 struct thing {
 	uint64_t start;
 	uint64_t end;
@@ -124,8 +124,8 @@ static void drop(struct gt_snapshot *snapshot)
 	free(snapshot);
 }
 
-/* The first byte of `thing` that no entry of the list has under the same name: its end when all is there. Mappings are split and
- * merged by the kernel as their attributes change, so it is bytes that count. */
+/* The first byte of `thing` that no entry of the list has under the same name: its end when all is there. Mappings are split
+ * and merged by the kernel as their attributes change, so it is bytes that count. */
 static uint64_t uncovered(const struct list *list, const struct thing *thing)
 {
 	uint64_t from = thing->start;

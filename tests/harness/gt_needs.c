@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Raw probes of what tests need. They share no line and no number with the library: a wrong one there must not make its own tests
- * skip. */
+/* Raw probes of what tests need. They share no line and no number with the library: a wrong one there must not make its own
+ * tests skip. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -89,7 +89,8 @@ static bool guest_memfd_of(int vm)
 	uint64_t create[8] = { page, 3 };
 	int fd = ioctl(vm, NEED_CREATE_GUEST_MEMFD, create);
 
-	return fd < 0 ? lacks("KVM_CREATE_GUEST_MEMFD with MMAP|INIT_SHARED") : after(fd, maps(fd, page, 0, "mmap() of a guest_memfd"));
+	return fd < 0 ? lacks("KVM_CREATE_GUEST_MEMFD with MMAP|INIT_SHARED")
+		      : after(fd, maps(fd, page, 0, "mmap() of a guest_memfd"));
 }
 
 static bool have_guest_memfd(void)

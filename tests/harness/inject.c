@@ -11,8 +11,8 @@
 
 #define VARIANTS 7
 
-/* What each call may fail with in a sound kernel, the likeliest first; 0 ends a row. For ioctl() these are also the answers that
- * mean "not there" and "forbidden" to a probe. */
+/* What each call may fail with in a sound kernel, the likeliest first; 0 ends a row. For ioctl() these are also the answers
+ * that mean "not there" and "forbidden" to a probe. */
 static const struct {
 	const char *name;
 	int errors[VARIANTS];
@@ -156,7 +156,8 @@ static int chosen_error(enum inject_call call)
 /* Is this the call? */
 static bool reached(enum inject_call call, unsigned long detail)
 {
-	if (!atomic_load_explicit(&armed, memory_order_relaxed) || exempt || atomic_load_explicit(&paused, memory_order_relaxed))
+	if (!atomic_load_explicit(&armed, memory_order_relaxed) || exempt ||
+	    atomic_load_explicit(&paused, memory_order_relaxed))
 		return false;
 	if (atomic_fetch_add_explicit(&passed, 1, memory_order_relaxed) + 1 !=
 	    atomic_load_explicit(&order.nth, memory_order_relaxed))

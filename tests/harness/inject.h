@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* Makes the n-th system call or allocation of the library fail.
  *
- * The calls listed in the file `wrapped` are caught by the linker (--wrap), in every object that is linked into the program: in the
- * library's and in the test's own. Each is a *failure point* while the injector is armed and not paused, whichever thread makes it;
- * free() is watched but never fails. Calls that libc makes inside itself are not seen.
+ * The calls listed in the file `wrapped` are caught by the linker (--wrap), in every object that is linked into the program: in
+ * the library's and in the test's own. Each is a *failure point* while the injector is armed and not paused, whichever thread
+ * makes it; free() is watched but never fails. Calls that libc makes inside itself are not seen.
  *
- * A failing call fails as the kernel's would: close() closes all the same, munmap() leaves the mapping (inject_disarm() removes it),
- * mmap() returns MAP_FAILED, calloc() NULL. */
+ * A failing call fails as the kernel's would: close() closes all the same, munmap() leaves the mapping (inject_disarm() removes
+ * it), mmap() returns MAP_FAILED, calloc() NULL. */
 #ifndef INJECT_H
 #define INJECT_H
 
@@ -31,11 +31,14 @@ void inject_resume(void);
 /* Calls of this thread never count: for helper threads of a test. */
 void inject_exempt_thread(bool exempt);
 
-/* Runs body with failure 1, 2, 3, ... and every errno that is plausible for the call which fails there, until a run passes without
- * the failure. body sets up (paused), makes the call under test, tears down (paused), and returns 0 when the call succeeded;
- * with no failure injected it must. After every run fds, shared mappings, anonymous mappings and allocations must be as before:
- * if not, says which point it was and fails the test. Returns the number of points. */
+/* Runs body with failure 1, 2, 3, ... and every errno that is plausible for the call which fails there, until a run passes
+ * without the failure. body sets up (paused), makes the calls under test, tears down (paused, unless that is under test too),
+ * and returns 0 if they succeeded; where nothing was made to fail it must. After every run fds, shared mappings, anonymous mappings
+ * and allocations must be as before: if not, says which point it was and fails the test. Returns the number of points. */
 unsigned long inject_each(int (*body)(void *arg), void *arg);
+
+/* Called by a body: in this run something may stay behind, because the library says that it leaves it there on purpose. */
+void inject_allow_leak(void);
 
 /* Objects that came from calloc() and were not freed. */
 size_t inject_live_allocations(void);

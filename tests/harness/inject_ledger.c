@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What is allocated now. Only relaxed atomics: a lock in calloc() and free() would order threads that the library itself does not
- * order, and hide its races from the thread sanitizer. */
+/* What is allocated now. Only relaxed atomics: a lock in calloc() and free() would order threads that the library itself does
+ * not order, and hide its races from the thread sanitizer. */
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,8 +54,8 @@ static bool take(struct entry *entry, uintptr_t start)
 {
 	uintptr_t nothing = 0;
 
-	return start_of(entry) == 0 && atomic_compare_exchange_strong_explicit(&entry->start, &nothing, start, memory_order_relaxed,
-									       memory_order_relaxed);
+	return start_of(entry) == 0 && atomic_compare_exchange_strong_explicit(&entry->start, &nothing, start,
+									       memory_order_relaxed, memory_order_relaxed);
 }
 
 void ledger_add(enum ledger_kind kind, const void *start, size_t length)

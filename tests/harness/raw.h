@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* KVM's own calls as short functions, for tests that ask the kernel (or the stand-in) itself. Results are 0 or more, or a negative
- * errno. Whatever is made is the caller's to close. */
+/* KVM's own calls as short functions, for tests that ask the kernel (or the stand-in) itself. Results are 0 or more, or a
+ * negative errno. Whatever is made is the caller's to close. */
 #ifndef RAW_H
 #define RAW_H
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The harness, tried on itself: what it is there to find, it finds. With "--victims" the program is a group of tests that must fail
- * or skip, which the real tests run as a child. */
+/* The harness, tried on itself: what it is there to find, it finds. With "--victims" the program is a group of tests that must
+ * fail or skip, which the real tests run as a child. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The wrapped calls. Each asks the injector (may this one succeed?), then the stand-in kernel (is it about one of mine?), then the
- * real call. Where libc has two names for one call, both are here: which of them a program uses is decided by its compiler flags. */
+/* The wrapped calls. Each asks the injector (may this one succeed?), then the stand-in kernel (is it about one of mine?), then
+ * the real call. Where libc has two names for one call, both are here: compiler flags decide which of them a program uses. */
 #include "wrap.h"
 
 #include <errno.h>
@@ -22,12 +22,12 @@ ssize_t __real_read(int fd, void *buffer, size_t length);
 long __real_syscall(long number, ...);
 
 /* The one variable argument of open(), fcntl() and ioctl(), there or not: as libc itself fetches it. */
-#define LAST_ARGUMENT(type, after, into)                                                                                           \
-	do {                                                                                                                       \
-		va_list last_argument;                                                                                             \
-		va_start(last_argument, after);                                                                                    \
-		(into) = va_arg(last_argument, type);                                                                              \
-		va_end(last_argument);                                                                                             \
+#define LAST_ARGUMENT(type, after, into)              \
+	do {                                          \
+		va_list last_argument;                \
+		va_start(last_argument, after);       \
+		(into) = va_arg(last_argument, type); \
+		va_end(last_argument);                \
 	} while (0)
 
 /* The stand-in's answer in the manner of libc. */
@@ -197,7 +197,8 @@ int __wrap_ioctl(int fd, unsigned long request, ...)
 	return fake != FAKE_NOT_MINE ? (int)answer(fake) : __real_ioctl(fd, request, argument);
 }
 
-long __wrap_syscall(long number, ...)
+/* Fetches six arguments whether they are there or not, as libc does: the last one is on the stack, in somebody else's frame. */
+__attribute__((no_sanitize_address)) long __wrap_syscall(long number, ...)
 {
 	long argument[6], fake;
 	va_list list;

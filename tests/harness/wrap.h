@@ -52,7 +52,8 @@ enum inject_call {
 	INJECT_CALLS
 };
 
-/* Passes a failure point. True: the call fails here and errno is set. detail tells calls of one name apart (an ioctl's number). */
+/* Passes a failure point. True: the call fails here and errno is set. detail tells calls of one name apart: the number of an
+ * ioctl, an advice. */
 bool inject_point(enum inject_call call, unsigned long detail);
 /* The same for calls that can do half: *length is what is left to do. */
 bool inject_point_short(enum inject_call call, size_t *length);

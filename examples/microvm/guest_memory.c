@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+#include "guest_memory.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "guest.h"
+#include "microvm.h"
+#include "progress.h"
+#include "say.h"
+
+int guest_memory_create(struct microvm *m)
+{
+	const struct gmem_create_opts opts = {
+		.size = sizeof(opts),
+		.need = GMEM_NEED_MAPPABLE,
+		.backing = m->options->backing,
+		.name = "microvm",
+	};
+
+	m->began = now_ns();
+	return gmem_create(m->vm, m->layout.length, &m->mem, &opts) < 0 ? fail_gmem("create guest memory") : 0;
+}
+
+int guest_memory_populate(struct microvm *m)
+{
+	struct progress progress;
+	const struct gmem_populate_opts opts = { .size = sizeof(opts), .progress = progress_tell, .user = &progress };
+	uint64_t done;
+	int r;
+
+	progress_begin(&progress);
+	r = gmem_populate_fd(m->mem, MICROVM_GPA, m->image.length, m->image.fd, 0, &done, &opts);
+	m->populate_ns = now_ns() - progress.began;
+	progress_end(&progress);
+	if (r < 0)
+		return fail("cannot populate guest memory, stopped after %llu bytes: %s", (unsigned long long)done,
+			    gmem_last_error());
+	m->info.size = sizeof(m->info);
+	return gmem_query(m->mem, &m->info) < 0 ? fail_gmem("query guest memory") : 0;
+}
+
+int guest_memory_flip(struct microvm *m)
+{
+	uint64_t offset = m->options->flip_offset & ~UINT64_C(7);
+	uint64_t page = offset & ~(m->info.page_size - 1);
+	void *address;
+
+	if (!m->options->flip)
+		return 0;
+	if (gmem_map(m->mem, page, m->info.page_size, &address, NULL) < 0)
+		return fail_gmem("map the word to flip");
+	((uint64_t *)address)[(offset - page) / 8] ^= 1;
+	fprintf(m->out, "Flipped bit 0 of the word at 0x%llx of guest memory (--flip).\n", (unsigned long long)offset);
+	return 0;
+}
+
+static void write_program(const struct microvm *m, unsigned char *area)
+{
+#ifdef __x86_64__
+	memcpy(area, guest_program, (size_t)(guest_program_end - guest_program));
+#endif
+	layout_page_tables(&m->layout, area);
+}
+
+int guest_memory_add_program(struct microvm *m)
+{
+	size_t length = (size_t)(m->layout.length - m->layout.image_end);
+	unsigned char *area;
+	int result = 0;
+
+	if (!length)
+		return 0;
+	area = calloc(1, length);
+	if (!area)
+		return fail("out of memory");
+	write_program(m, area);
+	if (gmem_populate(m->mem, m->layout.image_end, length, area, NULL, NULL) < 0)
+		result = fail_gmem("put the guest program into memory");
+	free(area);
+	return result;
+}
+
+int guest_memory_bind(struct microvm *m)
+{
+	int r = gmem_bind(m->mem, MICROVM_SLOT, MICROVM_GPA, 0, m->layout.length, NULL);
+
+	return r < 0 ? fail_gmem("bind guest memory to a memslot") : 0;
+}
+
+static bool is_bound(const struct gmem *mem)
+{
+	struct gmem_info info = { .size = sizeof(info) };
+
+	return gmem_query(mem, &info) == 0 && info.slots;
+}
+
+int guest_memory_destroy(struct microvm *m)
+{
+	int result = 0;
+
+	if (m->mem && is_bound(m->mem) && gmem_unbind(m->mem, MICROVM_SLOT) < 0)
+		result = fail_gmem("unbind guest memory");
+	gmem_destroy(m->mem);
+	m->mem = NULL;
+	return result;
+}

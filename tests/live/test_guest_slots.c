@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: MIT */
+/* Memslots as a running guest sees them: several on one file, read-only, dirty log, unbound and bound again. */
+#include <errno.h>
+#include <linux/kvm.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "content.h"
+#include "gt.h"
+#include "world.h"
+
+#define LENGTH (16 * MIB)
+#define HALF (LENGTH / 2)
+#define PAGE 4096u
+#define FAR UINT64_C(0x20000000) /* beyond a gap of guest addresses */
+
+
+
+#define BOTH(test)                                                                                                                 \
+	static void guest_memfd_##test(void **state)                                                                               \
+	{                                                                                                                          \
+		(void)state;                                                                                                       \
+		test(GMEM_BACKING_GUEST_MEMFD);                                                                                            \
+	}                                                                                                                          \
+	static void memfd_##test(void **state)                                                                                     \
+	{                                                                                                                          \
+		(void)state;                                                                                                       \
+		test(GMEM_BACKING_MEMFD);                                                                                                   \
+	}
+
+/* The second half of the file lies at the lower guest addresses. */
+static void two_slots_with_a_gap(uint32_t backing)
+{
+	struct world w = world_make(backing, LENGTH);
+	const unsigned char *content = world_fill(&w);
+
+	world_bind(&w, 1, 0, HALF, HALF, 0);
+	world_bind(&w, 2, FAR, 0, HALF, 0);
+	assert_int_equal(world_query(&w).slots, 2);
+	world_assert_guest_sees(&w, 0, content + HALF, HALF);
+	world_assert_guest_sees(&w, FAR, content, HALF);
+	world_assert_nothing_at(&w, HALF);
+	world_assert_nothing_at(&w, FAR - PAGE);
+	world_assert_nothing_at(&w, FAR + HALF);
+	world_end(&w);
+}
+BOTH(two_slots_with_a_gap)
+
+static void slot_inside_the_file(uint32_t backing)
+{
+	struct world w = world_make(backing, LENGTH);
+	const unsigned char *content = world_fill(&w);
+
+	world_bind(&w, 3, 3 * PAGE, 5 * PAGE, PAGE, 0);
+	world_assert_guest_sees(&w, 3 * PAGE, content + 5 * PAGE, PAGE);
+	world_assert_nothing_at(&w, 2 * PAGE);
+	world_assert_nothing_at(&w, 4 * PAGE);
+	world_end(&w);
+}
+BOTH(slot_inside_the_file)
+
+static void unbound_and_bound_again(uint32_t backing)
+{
+	struct world w = world_make(backing, LENGTH);
+	unsigned char *content = world_fill(&w);
+
+	world_bind(&w, 1, 0, 0, LENGTH, 0);
+	world_assert_guest_sees(&w, 0, content, LENGTH);
+	assert_int_equal(gmem_unbind(w.mem, 1), 0);
+	assert_int_equal(world_query(&w).slots, 0);
+	world_assert_nothing_at(&w, 0);
+	world_bind(&w, 2, FAR, 0, LENGTH, 0);
+	world_assert_guest_sees(&w, FAR, content, LENGTH);
+	assert_int_equal(gmem_unbind(w.mem, 1), -ENOENT);
+	assert_true(guest_store(w.guest, FAR + 8, 0x5a5a));
+	assert_int_equal(gmem_unbind(w.mem, 2), 0);
+	world_bind(&w, 2, 0, 0, LENGTH, 0);
+	memcpy(content + 8, &(uint64_t){ 0x5a5a }, 8);
+	world_assert_guest_sees(&w, 0, content, LENGTH);
+	world_end(&w);
+}
+BOTH(unbound_and_bound_again)
+
+/* What the guest writes is in the file, and what the host writes the guest reads. */
+static void both_sides_see_writes(uint32_t backing)
+{
+	struct world w = world_make(backing, LENGTH);
+	uint64_t *host, word = 0;
+
+	assert_int_equal(gmem_map(w.mem, 0, LENGTH, (void **)&host, NULL), 0);
+	world_bind(&w, 0, 0, 0, LENGTH, 0);
+	assert_true(guest_store(w.guest, 77 * PAGE + 16, 0x1234567890abcdef));
+	assert_int_equal(host[(77 * PAGE + 16) / 8], 0x1234567890abcdef);
+	host[3] = 0xfeed;
+	assert_true(guest_load(w.guest, 24, &word));
+	assert_int_equal(word, 0xfeed);
+	world_end(&w);
+}
+BOTH(both_sides_see_writes)
+
+static void refusals(uint32_t backing)
+{
+	struct world w = world_make(backing, LENGTH);
+	int r;
+
+	world_bind(&w, 1, 0, 0, HALF, 0);
+	assert_int_equal(gmem_bind(w.mem, 1, FAR, 0, HALF, NULL), -EEXIST);
+	assert_int_equal(gmem_bind(w.mem, 2, HALF - PAGE, HALF, HALF, NULL), -EEXIST);
+	assert_int_equal(gmem_bind(w.mem, 2, GUEST_HOME, HALF, HALF, NULL), -EEXIST); /* of a slot that libgmem did not make */
+	assert_int_equal(gmem_bind(w.mem, 0xffff, FAR, HALF, HALF, NULL), -EINVAL);
+	assert_int_equal(gmem_bind(w.mem, 1, 0, 0, HALF, NULL), 0); /* the same again is no change */
+	r = gmem_bind(w.mem, 2, FAR, 0, HALF, NULL);		     /* the file range a second time */
+	if (backing == GMEM_BACKING_MEMFD)
+		assert_int_equal(r, 0);
+	else
+		assert_true(r == -EEXIST || r == -EINVAL);
+	assert_int_equal(world_query(&w).slots, backing == GMEM_BACKING_MEMFD ? 2 : 1);
+	world_end(&w);
+}
+BOTH(refusals)
+
+static void read_only(uint32_t backing)
+{
+	struct world w = world_make(backing, LENGTH);
+	const unsigned char *content = world_fill(&w);
+
+	if (ioctl(w.vm_fd, KVM_CHECK_EXTENSION, KVM_CAP_READONLY_MEM) <= 0) {
+		world_end(&w);
+		gt_skip("KVM has no read-only memslots here");
+	}
+	world_bind(&w, 1, 0, 0, LENGTH, GMEM_BIND_READONLY);
+	world_assert_guest_sees(&w, 0, content, LENGTH);
+	assert_false(guest_store(w.guest, 9 * PAGE, 0xbad));
+	assert_false(guest_store(w.guest, LENGTH - 8, 0xbad));
+	world_assert_guest_sees(&w, 0, content, LENGTH);
+	world_end(&w);
+}
+BOTH(read_only)
+
+/* --- dirty log ---------------------------------------------------------------------------------------------------------------------- */
+
+struct dirty {
+	uint64_t words[LENGTH / PAGE / 64];
+};
+
+static struct dirty dirty_pages(struct world *w, uint32_t slot)
+{
+	struct dirty pages;
+	struct kvm_dirty_log log = { .slot = slot, .dirty_bitmap = &pages };
+
+	memset(&pages, 0xff, sizeof(pages));
+	assert_int_equal(ioctl(w->vm_fd, KVM_GET_DIRTY_LOG, &log), 0);
+	return pages;
+}
+
+static void mark(struct dirty *pages, uint64_t gpa)
+{
+	pages->words[gpa / PAGE / 64] |= UINT64_C(1) << gpa / PAGE % 64;
+}
+
+static void assert_dirty(struct world *w, uint32_t slot, const uint64_t *gpas, size_t count)
+{
+	struct dirty expected = { { 0 } }, seen = dirty_pages(w, slot);
+
+	for (size_t i = 0; i < count; i++)
+		mark(&expected, gpas[i]);
+	assert_memory_equal(&seen, &expected, sizeof(seen));
+}
+
+/* On a guest_memfd too: a plain memslot over its mapping, which is the only kind that can be logged. */
+static void dirty_log(uint32_t backing)
+{
+	struct world w = world_make(backing, LENGTH);
+	const uint64_t written[] = { 0, 3 * PAGE + 8, 77 * PAGE, LENGTH - 8 };
+	uint64_t word;
+
+	world_fill(&w);
+	world_bind(&w, 7, 0, 0, LENGTH, GMEM_BIND_DIRTY_LOG);
+	guest_sum(w.guest, WORLD_SUM, 0, LENGTH);
+	assert_dirty(&w, 7, NULL, 0);
+	for (size_t i = 0; i < 4; i++)
+		assert_true(guest_store(w.guest, written[i], 0x77));
+	assert_true(guest_load(w.guest, 5 * PAGE, &word));
+	assert_dirty(&w, 7, written, 4);
+	assert_dirty(&w, 7, NULL, 0); /* asking clears */
+	assert_true(guest_store(w.guest, written[2], 0x78));
+	assert_dirty(&w, 7, written + 2, 1);
+	world_end(&w);
+}
+BOTH(dirty_log)
+
+static bool is_logged(struct world *w, uint32_t slot)
+{
+	struct dirty pages;
+	struct kvm_dirty_log log = { .slot = slot, .dirty_bitmap = &pages };
+
+	return ioctl(w->vm_fd, KVM_GET_DIRTY_LOG, &log) == 0;
+}
+
+/* The same place with other flags changes the flags, both ways; the guest's memory is the same before and after. */
+static void dirty_log_on_and_off(uint32_t backing)
+{
+	struct world w = world_make(backing, LENGTH);
+	const unsigned char *content = world_fill(&w);
+
+	world_bind(&w, 7, 0, 0, LENGTH, GMEM_BIND_DIRTY_LOG);
+	assert_true(is_logged(&w, 7));
+	world_bind(&w, 7, 0, 0, LENGTH, 0);
+	assert_false(is_logged(&w, 7));
+	world_assert_guest_sees(&w, 0, content, LENGTH);
+	world_bind(&w, 7, 0, 0, LENGTH, GMEM_BIND_DIRTY_LOG);
+	assert_true(is_logged(&w, 7));
+	assert_int_equal(world_query(&w).slots, 1);
+	world_assert_guest_sees(&w, 0, content, LENGTH);
+	world_end(&w);
+}
+BOTH(dirty_log_on_and_off)
+
+/* A memslot that KVM does not let change: refused, and as it was. (A memslot bound to its file; read-only on or off.) */
+static void refused_change_leaves_the_slot(uint32_t backing)
+{
+	struct world w = world_make(backing, LENGTH);
+	const unsigned char *content = world_fill(&w);
+	struct gmem_bind_opts opts = { .size = sizeof(opts), .flags = GMEM_BIND_READONLY };
+
+	world_bind(&w, 7, 0, 0, LENGTH, 0);
+	assert_int_equal(gmem_bind(w.mem, 7, 0, 0, LENGTH, &opts), -EINVAL);
+	assert_non_null(strstr(gmem_last_error(), "gmem_bind"));
+	assert_int_equal(world_query(&w).slots, 1);
+	world_assert_guest_sees(&w, 0, content, LENGTH);
+	assert_true(guest_store(w.guest, 8, 1));
+	assert_int_equal(gmem_bind(w.mem, 7, 0, 0, LENGTH, NULL), 0);
+	assert_int_equal(gmem_unbind(w.mem, 7), 0);
+	world_end(&w);
+}
+BOTH(refused_change_leaves_the_slot)
+
+/* --- two memories -------------------------------------------------------------------------------------------------------------------- */
+
+static void two_backings_in_one_vm(void **state)
+{
+	struct world w = world_make(GMEM_BACKING_GUEST_MEMFD, LENGTH);
+	struct gmem *other = world_memory(&w, GMEM_BACKING_MEMFD, HALF);
+	const unsigned char *content = world_fill(&w);
+	uint64_t done;
+
+	(void)state;
+	assert_int_equal(gmem_populate(other, 0, HALF, content + HALF, &done, NULL), 0);
+	world_bind(&w, 0, 0, 0, LENGTH, 0);
+	assert_int_equal(gmem_bind(other, 0, FAR, 0, HALF, NULL), -EEXIST);
+	assert_int_equal(gmem_bind(other, 1, FAR, 0, HALF, NULL), 0);
+	assert_int_equal(gmem_unbind(other, 0), -ENOENT);
+	world_assert_guest_sees(&w, 0, content, LENGTH);
+	world_assert_guest_sees(&w, FAR, content + HALF, HALF);
+	assert_int_equal(gmem_unbind(other, 1), 0);
+	gmem_destroy(other);
+	world_assert_nothing_at(&w, FAR);
+	world_end(&w);
+}
+
+#define GMEM GT_NEEDS_VCPU | GT_NEEDS_GUEST_MEMFD
+#define GT_BOTH(test) GT(guest_memfd_##test, GMEM), GT(memfd_##test, GT_NEEDS_VCPU)
+
+static const struct gt_test tests[] = {
+	GT_BOTH(two_slots_with_a_gap),
+	GT_BOTH(slot_inside_the_file),
+	GT_BOTH(unbound_and_bound_again),
+	GT_BOTH(both_sides_see_writes),
+	GT_BOTH(refusals),
+	GT_BOTH(read_only),
+	GT_BOTH(dirty_log),
+	GT_BOTH(dirty_log_on_and_off),
+	GT_BOTH(refused_change_leaves_the_slot),
+	GT(two_backings_in_one_vm, GMEM),
+};
+
+GT_MAIN("guest_slots", tests)

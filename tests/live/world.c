@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT */
+#include "world.h"
+
+#include <unistd.h>
+
+#include "content.h"
+#include "gt.h"
+
+struct gmem *world_memory(struct world *w, uint32_t backing, uint64_t length)
+{
+	struct gmem_create_opts opts = { .size = sizeof(opts), .backing = backing };
+	struct gmem *mem;
+
+	if (gmem_create(w->vm, length, &mem, &opts))
+		fail_msg("%s", gmem_last_error());
+	return mem;
+}
+
+struct world world_make(uint32_t backing, uint64_t length)
+{
+	struct world w = { .length = length };
+
+	w.seed = content_seed();
+	w.vm_fd = guest_vm();
+	w.guest = guest_start(w.vm_fd);
+	assert_int_equal(gmem_vm_open(w.vm_fd, &w.vm, NULL), 0);
+	w.mem = world_memory(&w, backing, length);
+	return w;
+}
+
+void world_end(struct world *w)
+{
+	guest_end(w->guest);
+	gmem_destroy(w->mem);
+	gmem_vm_close(w->vm);
+	close(w->vm_fd);
+}
+
+struct gmem_info world_query(struct world *w)
+{
+	struct gmem_info info = { .size = sizeof(info) };
+
+	assert_int_equal(gmem_query(w->mem, &info), 0);
+	return info;
+}
+
+void world_bind(struct world *w, uint32_t slot, uint64_t gpa, uint64_t offset, uint64_t length, uint64_t flags)
+{
+	struct gmem_bind_opts opts = { .size = sizeof(opts), .flags = flags };
+
+	if (gmem_bind(w->mem, slot, gpa, offset, length, &opts))
+		fail_msg("%s", gmem_last_error());
+}
+
+unsigned char *world_fill(struct world *w)
+{
+	unsigned char *content = content_make(w->length, &w->seed);
+	uint64_t done;
+
+	if (gmem_populate(w->mem, 0, w->length, content, &done, NULL))
+		fail_msg("%s", gmem_last_error());
+	assert_int_equal(done, w->length);
+	return content;
+}
+
+void world_assert_guest_sees(struct world *w, uint64_t gpa, const unsigned char *content, uint64_t length)
+{
+	assert_int_equal(guest_sum(w->guest, WORLD_SUM, gpa, length), host_sum(WORLD_SUM, content, length));
+}
+
+void world_assert_nothing_at(struct world *w, uint64_t gpa)
+{
+	uint64_t word;
+
+	assert_false(guest_load(w->guest, gpa, &word));
+}

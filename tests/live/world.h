@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/* A VM with a guest, as libgmem sees it, and one memory made for it. */
+#ifndef WORLD_H
+#define WORLD_H
+
+#include <gmem.h>
+
+#include "guest.h"
+
+#define MIB ((size_t)1 << 20)
+#define WORLD_SUM UINT64_C(0x243f6a8885a308d3) /* checksums begin with it, so that zeros at the beginning count */
+
+struct world {
+	int vm_fd;
+	struct gmem_vm *vm;
+	struct guest *guest;
+	struct gmem *mem;
+	uint64_t seed, length;
+};
+
+/* backing: enum gmem_backing. */
+struct world world_make(uint32_t backing, uint64_t length);
+void world_end(struct world *w);
+
+struct gmem *world_memory(struct world *w, uint32_t backing, uint64_t length);
+struct gmem_info world_query(struct world *w);
+/* gmem_bind() with flags GMEM_BIND_*; a failure fails the test. */
+void world_bind(struct world *w, uint32_t slot, uint64_t gpa, uint64_t offset, uint64_t length, uint64_t flags);
+/* Fills all of the memory with new content, which is returned. */
+unsigned char *world_fill(struct world *w);
+void world_assert_guest_sees(struct world *w, uint64_t gpa, const unsigned char *content, uint64_t length);
+/* Not memory there, for the guest. */
+void world_assert_nothing_at(struct world *w, uint64_t gpa);
+
+#endif

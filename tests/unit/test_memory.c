@@ -1,0 +1,426 @@
+/* SPDX-License-Identifier: MIT */
+/* Memory: what is made for which needs, that it cannot change its size, and that everything may be given up in any order. */
+#include "gt.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <gmem/memory.h>
+#include <gmem/populate.h>
+#include <gmem/vcpu.h>
+#include <gmem/vm.h>
+
+#include "fakekvm.h"
+
+#define LONGEST (UINT64_C(1) << 62)
+#define HUGE_2M (UINT64_C(2) << 20)
+#define ALL_SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
+
+static uint64_t page(void)
+{
+	return (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static struct gmem_vm *open_vm(int fd)
+{
+	struct gmem_vm *vm = NULL;
+
+	assert_int_equal(gmem_vm_open(fd, &vm, NULL), 0);
+	assert_non_null(vm);
+	return vm;
+}
+
+static int try_make(struct gmem_vm *vm, uint64_t length, uint64_t need, enum gmem_backing backing, struct gmem **mem)
+{
+	struct gmem_create_opts opts = { .size = sizeof(opts), .need = need, .backing = backing };
+
+	*mem = NULL;
+	return gmem_create(vm, length, mem, &opts);
+}
+
+static struct gmem *make(struct gmem_vm *vm, uint64_t length, uint64_t need, enum gmem_backing backing)
+{
+	struct gmem *mem;
+
+	assert_int_equal(try_make(vm, length, need, backing, &mem), 0);
+	assert_non_null(mem);
+	return mem;
+}
+
+static struct gmem_info query(const struct gmem *mem)
+{
+	struct gmem_info info = { .size = sizeof(info) };
+
+	assert_int_equal(gmem_query(mem, &info), 0);
+	return info;
+}
+
+static void refused(uint64_t need, enum gmem_backing backing, const char *word, const char *other)
+{
+	struct gmem_vm *vm = open_vm(-1);
+	struct gmem *mem;
+
+	assert_int_equal(try_make(vm, 1u << 30, need, backing, &mem), -EOPNOTSUPP);
+	assert_null(mem);
+	if (!strstr(gmem_last_error(), word) || !strstr(gmem_last_error(), other))
+		fail_msg("neither \"%s\" nor \"%s\" may lack: %s", word, other, gmem_last_error());
+	gmem_vm_close(vm);
+}
+
+/* What is made */
+
+static void without_a_vm_memory_is_a_memfd(void **state)
+{
+	struct gmem_vm *vm = open_vm(-1);
+	struct gmem *mem = NULL;
+	struct gmem_info info;
+
+	(void)state;
+	assert_int_equal(gmem_create(vm, 4 * page(), &mem, NULL), 0);
+	info = query(mem);
+	assert_int_equal(info.length, 4 * page());
+	assert_int_equal(info.page_size, page());
+	assert_int_equal(info.need, GMEM_NEED_MAPPABLE);
+	assert_int_equal(info.backing, GMEM_BACKING_MEMFD);
+	assert_int_equal(info.mechanism, GMEM_MECH_MEMFD);
+	assert_int_equal(info.populated + info.skipped + info.populate_mechanism + info.slots + info.in_place + info.reserved, 0);
+	gmem_destroy(mem);
+	gmem_vm_close(vm);
+}
+
+static void a_struct_of_zeros_means_the_same_as_none(void **state)
+{
+	struct gmem_vm *vm = open_vm(-1);
+	struct gmem *mem = make(vm, page(), 0, GMEM_BACKING_AUTO);
+	struct gmem_info info = query(mem);
+
+	(void)state;
+	assert_int_equal(info.need, GMEM_NEED_MAPPABLE);
+	assert_int_equal(info.backing, GMEM_BACKING_MEMFD);
+	gmem_destroy(mem);
+	gmem_vm_close(vm);
+}
+
+static void new_memory_is_zeros_that_cost_nothing(void **state)
+{
+	struct gmem_vm *vm = open_vm(-1);
+	struct gmem *mem = make(vm, 64 * page(), 0, GMEM_BACKING_MEMFD);
+	struct stat about;
+	const unsigned char *bytes;
+	void *address;
+
+	(void)state;
+	assert_int_equal(gmem_map(mem, 0, 64 * page(), &address, NULL), 0);
+	assert_int_equal(fstat(gmem_get_fd(mem, GMEM_FD_MEMORY), &about), 0);
+	assert_int_equal(about.st_size, 64 * page());
+	assert_int_equal(about.st_blocks, 0);
+	bytes = address;
+	assert_true(bytes[0] == 0 && memcmp(bytes, bytes + 1, 64 * page() - 1) == 0);
+	gmem_destroy(mem);
+	gmem_vm_close(vm);
+}
+
+static void a_memfd_bears_the_name_that_was_given(void **state)
+{
+	char name[201], link[64], path[300];
+	struct gmem_create_opts opts = { .size = sizeof(opts), .name = name };
+	struct gmem_vm *vm = open_vm(-1);
+	struct gmem *mem;
+	ssize_t length;
+
+	(void)state;
+	memset(name, 'n', 200);
+	name[200] = '\0';
+	assert_int_equal(gmem_create(vm, page(), &mem, &opts), 0);
+	name[0] = 'x'; /* it was copied */
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", gmem_get_fd(mem, GMEM_FD_MEMORY));
+	length = readlink(link, path, sizeof(path) - 1);
+	assert_true(length > 200);
+	path[length] = '\0';
+	assert_int_equal(strspn(strchr(path, ':') + 1, "n"), 200);
+	gmem_destroy(mem);
+	gmem_vm_close(vm);
+}
+
+static void a_name_that_is_too_long_is_refused(void **state)
+{
+	char name[202];
+	struct gmem_create_opts opts = { .size = sizeof(opts), .name = name };
+	struct gmem_vm *vm = open_vm(-1);
+	struct gmem *mem = NULL;
+
+	(void)state;
+	memset(name, 'n', 201);
+	name[201] = '\0';
+	assert_int_equal(gmem_create(vm, page(), &mem, &opts), -EINVAL);
+	assert_non_null(strstr(gmem_last_error(), "opts->name"));
+	assert_null(mem);
+	gmem_vm_close(vm);
+}
+
+static void the_longest_memory_can_be_made(void **state)
+{
+	struct gmem_vm *vm = open_vm(-1);
+	struct gmem *mem = make(vm, LONGEST, 0, GMEM_BACKING_MEMFD);
+
+	(void)state;
+	assert_int_equal(query(mem).length, LONGEST);
+	gmem_destroy(mem);
+	gmem_vm_close(vm);
+}
+
+static void needs_that_nothing_serves_are_named(void **state)
+{
+	(void)state;
+	refused(GMEM_NEED_PRIVATE, GMEM_BACKING_AUTO, "guest_memfd", "a memfd cannot be private");
+	refused(GMEM_NEED_HIDDEN | GMEM_NEED_MAPPABLE, GMEM_BACKING_AUTO, "guest_memfd", "direct map");
+	refused(GMEM_NEED_HUGE_2M | GMEM_NEED_PRIVATE, GMEM_BACKING_AUTO, "guest_memfd", "a memfd cannot be private");
+}
+
+static void a_named_backing_is_never_replaced(void **state)
+{
+	(void)state;
+	refused(0, GMEM_BACKING_GUEST_MEMFD, "guest_memfd", "could not be asked");
+	refused(GMEM_NEED_HUGE_2M, GMEM_BACKING_MEMFD, "memfd", "pages of the ordinary size");
+	refused(GMEM_NEED_PRIVATE, GMEM_BACKING_MEMFD, "memfd", "cannot be private");
+	refused(GMEM_NEED_PRIVATE, GMEM_BACKING_HUGETLB, "hugetlb", "cannot be private");
+}
+
+static void huge_pages_are_used_or_their_lack_is_named(void **state)
+{
+	struct gmem_vm *vm = open_vm(-1);
+	const char *missing = gt_missing(GT_NEEDS_HUGETLB_2M);
+	struct gmem *mem;
+	int r = try_make(vm, HUGE_2M, 0, GMEM_BACKING_HUGETLB, &mem);
+
+	(void)state;
+	if (missing) {
+		assert_int_equal(r, -EOPNOTSUPP);
+		assert_non_null(strstr(gmem_last_error(), "hugetlb_2m"));
+	} else {
+		assert_int_equal(r, 0);
+		assert_int_equal(query(mem).page_size, HUGE_2M);
+		assert_int_equal(query(mem).backing, GMEM_BACKING_HUGETLB);
+		assert_int_equal(query(mem).mechanism, GMEM_MECH_HUGETLB);
+	}
+	gmem_destroy(mem);
+	gmem_vm_close(vm);
+}
+
+static void a_vm_with_guest_memfd_gets_one(void **state)
+{
+	int fd = fakekvm_vm(fakekvm_preset("6.18"));
+	struct gmem_vm *vm = open_vm(fd);
+	struct gmem *mem = make(vm, page(), 0, GMEM_BACKING_AUTO), *other = make(vm, page(), 0, GMEM_BACKING_MEMFD);
+
+	(void)state;
+	assert_int_equal(query(mem).backing, GMEM_BACKING_GUEST_MEMFD);
+	assert_int_equal(query(mem).mechanism, GMEM_MECH_GUEST_MEMFD);
+	assert_int_equal(query(other).backing, GMEM_BACKING_MEMFD);
+	gmem_destroy(mem);
+	gmem_destroy(other);
+	gmem_vm_close(vm);
+	close(fd);
+}
+
+/* Files */
+
+static void assert_sealed(int fd, off_t size)
+{
+	struct stat about;
+
+	assert_true(fd >= 3);
+	assert_int_equal(fcntl(fd, F_GETFD), FD_CLOEXEC);
+	assert_int_equal(fcntl(fd, F_GET_SEALS) & ALL_SEALS, ALL_SEALS);
+	errno = 0;
+	assert_int_equal(ftruncate(fd, size * 2), -1);
+	assert_int_equal(errno, EPERM);
+	errno = 0;
+	assert_int_equal(ftruncate(fd, 0), -1);
+	assert_int_equal(errno, EPERM);
+	assert_int_equal(fstat(fd, &about), 0);
+	assert_int_equal(about.st_size, size);
+}
+
+static void a_memfd_keeps_its_size(void **state)
+{
+	struct gmem_vm *vm = open_vm(-1);
+	struct gmem *mem = make(vm, 4 * page(), 0, GMEM_BACKING_MEMFD);
+
+	(void)state;
+	assert_sealed(gmem_get_fd(mem, GMEM_FD_MEMORY), (off_t)(4 * page()));
+	gmem_destroy(mem);
+	gmem_vm_close(vm);
+}
+
+static void files_that_memory_lacks_are_not_lent(void **state)
+{
+	struct gmem_vm *vm = open_vm(-1);
+	struct gmem *mem = make(vm, page(), 0, GMEM_BACKING_MEMFD);
+	int fd = gmem_get_fd(mem, GMEM_FD_MEMORY);
+
+	(void)state;
+	assert_int_equal(gmem_get_fd(mem, GMEM_FD_MEMORY), fd); /* lent: no new one each time */
+	assert_int_equal(gmem_get_fd(mem, GMEM_FD_SHARED_HALF), -ENOENT);
+	assert_int_equal(gmem_get_fd(mem, GMEM_FD_PAGE_MAP), -ENOENT);
+	assert_non_null(strstr(gmem_last_error(), "GMEM_NEED_LAZY"));
+	gmem_destroy(mem);
+	gmem_vm_close(vm);
+}
+
+static void check_lazy_memory(struct gmem_vm *vm)
+{
+	struct gmem *mem = make(vm, 33 * page(), GMEM_NEED_LAZY | GMEM_NEED_MAPPABLE, GMEM_BACKING_MEMFD);
+	uint64_t words[2] = { 1, 1 };
+	int fd = gmem_get_fd(mem, GMEM_FD_PAGE_MAP);
+
+	assert_sealed(fd, 16);
+	assert_int_equal(pread(fd, words, 16, 0), 16);
+	assert_int_equal(words[0] | words[1], 0);
+	assert_int_not_equal(fd, gmem_get_fd(mem, GMEM_FD_MEMORY));
+	assert_int_equal(query(mem).need, GMEM_NEED_LAZY | GMEM_NEED_MAPPABLE);
+	gmem_destroy(mem);
+}
+
+static void lazy_memory_has_a_sealed_page_map(void **state)
+{
+	struct gmem_vm *vm;
+
+	(void)state;
+	fakekvm_enable(fakekvm_preset("6.18"));
+	vm = open_vm(-1);
+	check_lazy_memory(vm);
+	gmem_vm_close(vm);
+}
+
+static void lazy_memory_is_made_on_the_real_kernel_too(void **state)
+{
+	struct gmem_vm *vm = open_vm(-1);
+
+	(void)state;
+	check_lazy_memory(vm);
+	gmem_vm_close(vm);
+}
+
+static void lazy_memory_without_userfaultfd_is_refused(void **state)
+{
+	(void)state;
+	fakekvm_enable(fakekvm_preset("none"));
+	refused(GMEM_NEED_LAZY, GMEM_BACKING_AUTO, "memfd", "uffd");
+	fakekvm_enable(fakekvm_preset("forbidden"));
+	refused(GMEM_NEED_LAZY, GMEM_BACKING_AUTO, "memfd", "uffd");
+}
+
+/* Giving up */
+
+static void giving_up_nothing_is_fine(void **state)
+{
+	(void)state;
+	gmem_destroy(NULL);
+	gmem_vm_close(NULL);
+	gmem_vcpu_close(NULL);
+	assert_int_equal(gmem_query(NULL, NULL), -EINVAL);
+}
+
+static void memory_goes_on_working_when_its_vm_is_closed(void **state)
+{
+	struct gmem_vm *vm = open_vm(-1);
+	struct gmem *mem = make(vm, 4 * page(), 0, GMEM_BACKING_MEMFD);
+	void *address;
+
+	(void)state;
+	gmem_vm_close(vm);
+	assert_int_equal(gmem_populate(mem, 0, 5, "hello", NULL, NULL), 0);
+	assert_int_equal(gmem_map(mem, 0, page(), &address, NULL), 0);
+	assert_memory_equal(address, "hello", 6);
+	assert_int_equal(gmem_bind(mem, 1, 0, 0, page(), NULL), 0);
+	assert_int_equal(query(mem).slots, 1);
+	gmem_destroy(mem);
+}
+
+/* Two memories and their VM, each mapped or not, bound or not. */
+static void prepare(struct gmem *mem, unsigned int how, uint32_t slot)
+{
+	void *address;
+
+	if (how & 1)
+		assert_int_equal(gmem_map(mem, 0, page(), &address, NULL), 0);
+	if (how & 2)
+		assert_int_equal(gmem_bind(mem, slot, slot * 16 * page(), 0, 2 * page(), NULL), 0);
+}
+
+static void give_up_in_order(int vm_fd, const unsigned int *order, unsigned int how)
+{
+	struct gt_snapshot *before = gt_snapshot();
+	struct gmem_vm *vm = open_vm(vm_fd);
+	struct gmem *mem[2] = { make(vm, 4 * page(), 0, 0), make(vm, 4 * page(), 0, 0) };
+
+	prepare(mem[0], how & 3, 0);
+	prepare(mem[1], how >> 2, 1);
+	for (unsigned int i = 0; i < 3; i++)
+		if (order[i] == 2)
+			gmem_vm_close(vm);
+		else
+			gmem_destroy(mem[order[i]]);
+	gt_assert_nothing_leaked(before);
+}
+
+static void all_orders_of_giving_up(int vm_fd)
+{
+	static const unsigned int orders[6][3] = { { 0, 1, 2 }, { 0, 2, 1 }, { 1, 0, 2 }, { 1, 2, 0 }, { 2, 0, 1 }, { 2, 1, 0 } };
+
+	for (unsigned int how = 0; how < 16; how++)
+		for (unsigned int i = 0; i < 6; i++)
+			give_up_in_order(vm_fd, orders[i], how);
+}
+
+static void everything_may_be_given_up_in_any_order(void **state)
+{
+	(void)state;
+	all_orders_of_giving_up(-1);
+}
+
+static void no_order_of_giving_up_leaves_a_memslot(void **state)
+{
+	static const char *const presets[] = { "6.1", "6.18" };
+
+	(void)state;
+	for (unsigned int i = 0; i < 2; i++) {
+		int fd = fakekvm_vm(fakekvm_preset(presets[i]));
+
+		all_orders_of_giving_up(fd);
+		assert_int_equal(fakekvm_slots(fd, NULL, 0), 0);
+		close(fd);
+		fakekvm_disable();
+	}
+}
+
+static const struct gt_test tests[] = {
+	GT(without_a_vm_memory_is_a_memfd, GT_NEEDS_NOTHING),
+	GT(a_struct_of_zeros_means_the_same_as_none, GT_NEEDS_NOTHING),
+	GT(new_memory_is_zeros_that_cost_nothing, GT_NEEDS_NOTHING),
+	GT(a_memfd_bears_the_name_that_was_given, GT_NEEDS_NOTHING),
+	GT(a_name_that_is_too_long_is_refused, GT_NEEDS_NOTHING),
+	GT(the_longest_memory_can_be_made, GT_NEEDS_NOTHING),
+	GT(needs_that_nothing_serves_are_named, GT_NEEDS_NOTHING),
+	GT(a_named_backing_is_never_replaced, GT_NEEDS_NOTHING),
+	GT(huge_pages_are_used_or_their_lack_is_named, GT_NEEDS_NOTHING),
+	GT(a_vm_with_guest_memfd_gets_one, GT_NEEDS_NOTHING),
+	GT(a_memfd_keeps_its_size, GT_NEEDS_NOTHING),
+	GT(files_that_memory_lacks_are_not_lent, GT_NEEDS_NOTHING),
+	GT(lazy_memory_has_a_sealed_page_map, GT_NEEDS_NOTHING),
+	GT(lazy_memory_is_made_on_the_real_kernel_too, GT_NEEDS_UFFD_MINOR),
+	GT(lazy_memory_without_userfaultfd_is_refused, GT_NEEDS_NOTHING),
+	GT(giving_up_nothing_is_fine, GT_NEEDS_NOTHING),
+	GT(memory_goes_on_working_when_its_vm_is_closed, GT_NEEDS_NOTHING),
+	GT(everything_may_be_given_up_in_any_order, GT_NEEDS_NOTHING),
+	GT(no_order_of_giving_up_leaves_a_memslot, GT_NEEDS_NOTHING),
+};
+
+GT_MAIN("memory", tests)
