@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The smallest VM on memory of libgmem: creates guest memory, puts a program into it, binds it to a memslot, and runs a vCPU, whose
- * answer comes back over port I/O. Every libgmem call is in main(); the rest is plain KVM, and x86-64.
+ * The smallest VM on memory of libgmem: creates guest memory, puts a program into it, binds it to a memslot, and runs a
+ * vCPU, whose answer comes back over port I/O. Every libgmem call is in main(); the rest is plain KVM, and x86-64.
  *
  *	cc bind-and-run.c $(pkg-config --cflags --libs libgmem) -o bind-and-run
  *	./bind-and-run
  *
- * Needs read and write access to /dev/kvm. Prints "the guest answered 42" and exits 0.
+ * Prints "the guest answered 42" and exits 0. Needs read and write access to /dev/kvm.
  */
-#define _GNU_SOURCE
+#define _GNU_SOURCE 1
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
@@ -40,7 +40,7 @@ static void check(int ok, const char *what)
 	exit(1);
 }
 
-/* Calls of libgmem return 0 or a negative errno; the sentence says which call it was, what failed, and what to check. */
+/* libgmem returns a negative errno on failure; the sentence says which call it was, what failed, and what to check. */
 static void check_gmem(int result)
 {
 	if (result >= 0)
@@ -123,9 +123,8 @@ int main(void)
 	struct gmem_vm *vm;
 	struct gmem *ram;
 	uint32_t answer;
-	int kvm, vm_fd, vcpu;
+	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC), vm_fd, vcpu;
 
-	kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 	check(kvm >= 0, "/dev/kvm");
 	vm_fd = ioctl(kvm, KVM_CREATE_VM, 0);
 	check(vm_fd >= 0, "KVM_CREATE_VM");
@@ -135,13 +134,13 @@ int main(void)
 	check_gmem(gmem_vm_open(vm_fd, &vm, NULL));
 	check_gmem(gmem_create(vm, LENGTH, &ram, NULL)); /* guest_memfd where it works, else memfd */
 	put_page_tables(ram);
-	check_gmem(gmem_populate(ram, CODE, sizeof(program), program, NULL, NULL));
+	check_gmem(gmem_populate(ram, CODE, sizeof(program), program, NULL, NULL)); /* any length, at any offset */
 	check_gmem(gmem_bind(ram, 0, 0, 0, LENGTH, NULL)); /* memslot 0, gpa 0, the whole memory */
 
 	set_cpuid(kvm, vcpu);
 	set_registers(vcpu);
 	answer = run(kvm, vcpu);
-	printf("the guest answered %u\n", answer);
+	check(printf("the guest answered %u\n", answer) > 0, "printf");
 
 	check_gmem(gmem_unbind(ram, 0)); /* bound memory would live on until the VM goes */
 	gmem_destroy(ram);

@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 #include "err.h"
 
-#include <gmem/base.h>
-
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 
 #include "log.h"
 
 #define NO_CALL "libgmem"
 
-static _Thread_local struct {
+static _Thread_local struct last {
 	const char *call;
+	bool told; /* the log knows the sentence */
 	char text[400];
-} last = { .call = NO_CALL };
+} last = { .call = NO_CALL, .told = true };
 
 static const struct {
 	int code;
@@ -37,14 +37,37 @@ const char *gmemi_error_name(int code)
 	return NULL;
 }
 
-void gmemi_enter(const char *call)
+const char *gmemi_enter(const char *call)
 {
+	const char *previous = last.call;
+
 	last.call = call;
+	return previous;
+}
+
+void gmemi_leave(const char **previous)
+{
+	if (!last.told) {
+		last.told = true;
+		gmemi_note(GMEM_LOG_DEBUG, "%s", last.text);
+	}
+	last.call = *previous;
 }
 
 const char *gmemi_entered(void)
 {
 	return last.call;
+}
+
+void gmemi_note(enum gmem_log_level level, const char *format, ...)
+{
+	struct last before = last;
+	va_list arguments;
+
+	va_start(arguments, format);
+	gmemi_log(level, format, arguments);
+	va_end(arguments);
+	last = before;
 }
 
 /* Appends " (CODE, from WHOM)". */
@@ -58,7 +81,7 @@ static int conclude(int code, size_t used, const char *whom)
 		snprintf(last.text + used, sizeof(last.text) - used, " (%s, from %s)", name, whom);
 	else
 		snprintf(last.text + used, sizeof(last.text) - used, " (error %d, from %s)", -code, whom);
-	gmemi_log(GMEM_LOG_DEBUG, "%s", last.text);
+	last.told = false;
 	return code;
 }
 

@@ -5,8 +5,13 @@
 
 #include <errno.h>
 
-/* A public call begins: names it in the sentence of a failure to come. Callbacks may call the library: put the name back after. */
-void gmemi_enter(const char *call);
+#include <gmem/base.h>
+
+/* The first line of every public function: names it in the sentence of a failure to come, and when it returns, with no lock held any
+ * more, hands that sentence to the log. Calls nest: callbacks may call the library. */
+#define GMEMI_CALL() __attribute__((cleanup(gmemi_leave), unused)) const char *gmemi_previous = gmemi_enter(__func__)
+const char *gmemi_enter(const char *call);
+void gmemi_leave(const char **previous);
 const char *gmemi_entered(void);
 
 /* A failure that the library decided on. code is a negative errno and is returned. */
@@ -14,6 +19,9 @@ __attribute__((format(printf, 2, 3))) int gmemi_refuse(int code, const char *for
 
 /* A failure that the kernel reported at a step. advice says what to check, or is NULL. Returns code. */
 int gmemi_failed(int code, const char *step, const char *advice);
+
+/* Says one line to the log. The sink may call the library: the sentence and the call's name are put back after. */
+__attribute__((format(printf, 2, 3))) void gmemi_note(enum gmem_log_level level, const char *format, ...);
 
 /* "EINVAL" for -EINVAL; NULL for what is not in the table. */
 const char *gmemi_error_name(int code);

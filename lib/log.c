@@ -2,8 +2,8 @@
 #include "log.h"
 
 #include <pthread.h>
-#include <stdarg.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 
 struct sink {
@@ -33,19 +33,19 @@ static struct sink current_sink(void)
 	return now;
 }
 
-void gmemi_log(enum gmem_log_level level, const char *format, ...)
+void gmemi_log(enum gmem_log_level level, const char *format, va_list arguments)
 {
+	static _Thread_local bool inside; /* what the sink's own calls have to say would go on for ever */
 	char text[512];
 	struct sink to;
-	va_list arguments;
 
-	if ((int)level > atomic_load_explicit(&wanted, memory_order_relaxed))
+	if ((int)level > atomic_load_explicit(&wanted, memory_order_relaxed) || inside)
 		return;
 	to = current_sink();
 	if (!to.fn)
 		return;
-	va_start(arguments, format);
 	vsnprintf(text, sizeof(text), format, arguments);
-	va_end(arguments);
+	inside = true;
 	to.fn(to.user, level, text);
+	inside = false;
 }

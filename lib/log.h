@@ -5,7 +5,9 @@
 
 #include <gmem/base.h>
 
-/* Says one line to the sink if it wants this level. No lock is held while the sink runs. */
-__attribute__((format(printf, 2, 3))) void gmemi_log(enum gmem_log_level level, const char *format, ...);
+#include <stdarg.h>
+
+/* Says one line to the sink if it wants this level, unless this thread is in the sink already. No lock is held while the sink runs. */
+void gmemi_log(enum gmem_log_level level, const char *format, va_list arguments);
 
 #endif

@@ -35,7 +35,7 @@ bool gmemi_memory_mappable(const struct gmem *mem)
 
 static int check_opts(struct gmem_create_opts *opts)
 {
-	int r = gmemi_need_check(&opts->need);
+	int r = gmemi_need_check(&opts->need, (enum gmem_backing)opts->backing);
 
 	if (r == 0)
 		r = gmemi_opts_flags(opts->flags, 0, "opts->flags");
@@ -43,12 +43,8 @@ static int check_opts(struct gmem_create_opts *opts)
 		r = gmemi_opts_reserved(opts->reserved);
 	if (r < 0)
 		return r;
-	if (opts->backing > GMEM_BACKING_HUGETLB)
-		return gmemi_refuse(-EINVAL, "opts->backing %u is unknown", opts->backing);
 	if (opts->name && strnlen(opts->name, LONGEST_NAME + 1) > LONGEST_NAME)
 		return gmemi_refuse(-EINVAL, "opts->name is longer than %d bytes", LONGEST_NAME);
-	if (opts->backing == GMEM_BACKING_HUGETLB && !(opts->need & (GMEM_NEED_HUGE_2M | GMEM_NEED_HUGE_1G)))
-		opts->need |= GMEM_NEED_HUGE_2M;
 	return 0;
 }
 
@@ -129,7 +125,7 @@ int gmem_create(struct gmem_vm *vm, uint64_t length, struct gmem **mem, const st
 	struct gmem_create_opts o;
 	int r;
 
-	gmemi_enter("gmem_create");
+	GMEMI_CALL();
 	r = gmemi_vm_check(vm);
 	if (r < 0)
 		return r;
@@ -152,7 +148,7 @@ void gmem_destroy(struct gmem *mem)
 {
 	struct gmem_vm *vm;
 
-	gmemi_enter("gmem_destroy");
+	GMEMI_CALL();
 	if (!mem)
 		return;
 	vm = mem->vm;
@@ -175,7 +171,7 @@ int gmem_query(const struct gmem *mem, struct gmem_info *info)
 	struct gmem_info now;
 	int r;
 
-	gmemi_enter("gmem_query");
+	GMEMI_CALL();
 	r = gmemi_memory_check(mem);
 	if (r == 0)
 		r = gmemi_info_check(info, "info");
@@ -216,7 +212,20 @@ int gmem_get_fd(const struct gmem *mem, enum gmem_fd_kind kind)
 {
 	int r;
 
-	gmemi_enter("gmem_get_fd");
+	GMEMI_CALL();
 	r = gmemi_memory_check(mem);
 	return r < 0 ? r : find_fd(mem, kind);
+}
+
+const char *gmem_backing_name(enum gmem_backing backing)
+{
+	static const char *const names[] = {
+		[GMEM_BACKING_AUTO] = "auto",
+		[GMEM_BACKING_GUEST_MEMFD] = "guest_memfd",
+		[GMEM_BACKING_MEMFD] = "memfd",
+		[GMEM_BACKING_HUGETLB] = "hugetlb",
+	};
+	size_t index = (size_t)backing;
+
+	return index < sizeof(names) / sizeof(names[0]) ? names[index] : "unknown";
 }

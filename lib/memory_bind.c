@@ -4,7 +4,6 @@
 
 #include "alloc.h"
 #include "err.h"
-#include "log.h"
 #include "opts.h"
 #include "range.h"
 #include "sys.h"
@@ -184,7 +183,7 @@ int gmem_bind(struct gmem *mem, uint32_t slot, uint64_t gpa, uint64_t offset, ui
 	struct gmemi_slot wanted;
 	int r;
 
-	gmemi_enter("gmem_bind");
+	GMEMI_CALL();
 	r = gmemi_memory_check(mem);
 	if (r == 0)
 		r = GMEMI_OPTS_IN(o, opts);
@@ -236,7 +235,7 @@ int gmem_unbind(struct gmem *mem, uint32_t slot)
 {
 	int r;
 
-	gmemi_enter("gmem_unbind");
+	GMEMI_CALL();
 	r = gmemi_memory_check(mem);
 	if (r < 0)
 		return r;
@@ -277,7 +276,7 @@ static bool may_run_on(struct gmemi_slot *slot)
 
 	if (r == 0 || r == -EIO || r == -EINVAL)
 		return false;
-	gmemi_log(GMEM_LOG_ERROR, "%s: memslot 0x%x cannot be deleted (error %d): its mapping is left in place", gmemi_entered(),
+	gmemi_note(GMEM_LOG_ERROR, "%s: memslot 0x%x cannot be deleted (error %d): its mapping is left in place", gmemi_entered(),
 		  slot->number, -r);
 	return true;
 }

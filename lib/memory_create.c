@@ -6,7 +6,6 @@
 #include <sys/mman.h>
 
 #include "err.h"
-#include "log.h"
 #include "sys.h"
 #include "uapi/kvm.h"
 #include "uapi/mman.h"
@@ -97,7 +96,7 @@ static void note_choice(struct gmem *mem, const struct gmemi_chain_row *row)
 {
 	mem->mechanism = row->mechanism;
 	mem->backing = gmemi_backing_of(row->mechanism);
-	gmemi_log(GMEM_LOG_INFO, "gmem_create: %llu bytes on %s", (unsigned long long)mem->length,
+	gmemi_note(GMEM_LOG_INFO, "gmem_create: %llu bytes on %s", (unsigned long long)mem->length,
 		  gmem_mechanism_name(row->mechanism));
 }
 

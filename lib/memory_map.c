@@ -100,7 +100,7 @@ int gmem_map(struct gmem *mem, uint64_t offset, uint64_t length, void **address,
 	struct gmemi_mapping *m;
 	int r;
 
-	gmemi_enter("gmem_map");
+	GMEMI_CALL();
 	r = gmemi_memory_check(mem);
 	if (r == 0)
 		r = GMEMI_OPTS_IN(o, opts);
@@ -215,7 +215,7 @@ int gmem_unmap(struct gmem *mem, uint64_t offset, uint64_t length)
 {
 	int r;
 
-	gmemi_enter("gmem_unmap");
+	GMEMI_CALL();
 	r = gmemi_memory_check(mem);
 	if (r == 0)
 		r = gmemi_range_check(offset, length, mem->page_size, mem->length);

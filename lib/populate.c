@@ -153,16 +153,13 @@ static void mark_filled(const struct job *job, uint64_t from)
 		gmemi_pagemap_set(job->fill.mem->map, first, end - first, GMEMI_PAGE_FILLED);
 }
 
-/* The callback may call the library: the sentence of a later failure is still about this call. */
 static int tell_progress(const struct job *job)
 {
-	const char *call = gmemi_entered();
 	int stop;
 
 	if (!job->opts.progress)
 		return 0;
 	stop = job->opts.progress(job->opts.user, job->done, job->length);
-	gmemi_enter(call);
 	if (stop && job->done < job->length)
 		return gmemi_refuse(-ECANCELED, "the progress callback said stop");
 	return 0;
@@ -226,7 +223,7 @@ int gmem_populate(struct gmem *mem, uint64_t offset, uint64_t length, const void
 	struct job job = { .offset = offset, .length = length };
 	int r;
 
-	gmemi_enter("gmem_populate");
+	GMEMI_CALL();
 	r = prepare(&job, mem, opts);
 	if (r == 0 && !data)
 		r = gmemi_refuse(-EINVAL, "data is NULL");
@@ -243,7 +240,7 @@ int gmem_populate_fd(struct gmem *mem, uint64_t offset, uint64_t length, int fd,
 	struct job job = { .offset = offset, .length = length };
 	int r;
 
-	gmemi_enter("gmem_populate_fd");
+	GMEMI_CALL();
 	r = prepare(&job, mem, opts);
 	if (r == 0)
 		r = gmemi_input_from_fd(&job.input, fd, fd_offset, (size_t)gmemi_min(job.opts.chunk, length));

@@ -56,7 +56,7 @@ int gmem_vcpu_open(struct gmem_vm *vm, int vcpu_fd, struct gmem_vcpu **result)
 	struct gmem_vcpu *vcpu;
 	int r;
 
-	gmemi_enter("gmem_vcpu_open");
+	GMEMI_CALL();
 	r = check_arguments(vm, vcpu_fd, result);
 	if (r < 0)
 		return r;
@@ -79,7 +79,7 @@ int gmem_vcpu_open(struct gmem_vm *vm, int vcpu_fd, struct gmem_vcpu **result)
 
 void gmem_vcpu_close(struct gmem_vcpu *vcpu)
 {
-	gmemi_enter("gmem_vcpu_close");
+	GMEMI_CALL();
 	if (!vcpu)
 		return;
 	gmemi_vm_remove_vcpu(vcpu->vm, &vcpu->entry);

@@ -139,7 +139,7 @@ int gmem_vm_open(int vm_fd, struct gmem_vm **result, const struct gmem_vm_open_o
 	struct gmem_vm *vm;
 	int r;
 
-	gmemi_enter("gmem_vm_open");
+	GMEMI_CALL();
 	if (!result)
 		return gmemi_refuse(-EINVAL, "vm is NULL");
 	if (vm_fd < -1)
@@ -162,7 +162,7 @@ int gmem_vm_open(int vm_fd, struct gmem_vm **result, const struct gmem_vm_open_o
 
 void gmem_vm_close(struct gmem_vm *vm)
 {
-	gmemi_enter("gmem_vm_close");
+	GMEMI_CALL();
 	if (vm)
 		gmemi_vm_release(vm);
 }

@@ -4,7 +4,6 @@
 #include <stdio.h>
 
 #include "err.h"
-#include "log.h"
 
 static const struct gmemi_chain_row rows[] = {
 	{ GMEM_TASK_CREATE, GMEM_MECH_GUEST_MEMFD, GMEM_FEATURE_GUEST_MEMFD, GMEMI_ON(GUEST_MEMFD), 0, { -ENOTTY, -ENOSYS } },
@@ -76,25 +75,31 @@ enum gmem_backing gmemi_backing_of(enum gmem_mechanism made_by)
 	}
 }
 
-static struct gmemi_judgement passed_over(enum gmem_feature feature, enum gmem_state state, const char *why)
+static struct gmemi_judgement passed_over(const char *why)
 {
-	return (struct gmemi_judgement){ false, feature, state, why };
+	return (struct gmemi_judgement){ .state = GMEM_PRESENT, .why = why };
+}
+
+static const char *why_not(const struct gmemi_verdict *verdict)
+{
+	if (verdict->hint)
+		return verdict->hint;
+	return verdict->state == GMEM_ABSENT ? "this kernel or this VM has it not" : "could not be asked";
 }
 
 static struct gmemi_judgement by_feature(struct gmem_vm *vm, enum gmem_feature feature)
 {
-	enum gmem_state state = feature ? gmemi_vm_verdict(vm, feature).state : GMEM_PRESENT;
+	struct gmemi_verdict verdict = { .state = GMEM_PRESENT };
 
-	switch (state) {
-	case GMEM_PRESENT:
-		return (struct gmemi_judgement){ true, feature, state, NULL };
-	case GMEM_FORBIDDEN:
-		return passed_over(feature, state, "withheld from this process: gmem_vm_probe() has a hint");
-	case GMEM_UNDETERMINED:
-		return passed_over(feature, state, "could not be asked: gmem_vm_probe() has a hint");
-	default:
-		return passed_over(feature, state, "this kernel or this VM has it not");
-	}
+	if (feature)
+		verdict = gmemi_vm_verdict(vm, feature);
+	return (struct gmemi_judgement){
+		.usable = verdict.state == GMEM_PRESENT,
+		.feature = feature,
+		.state = verdict.state,
+		.error = verdict.error,
+		.why = verdict.state == GMEM_PRESENT ? NULL : why_not(&verdict),
+	};
 }
 
 /* Serving a guest's faults takes an endpoint that hears KVM's. */
@@ -106,14 +111,14 @@ static struct gmemi_judgement faults_heard(struct gmem_vm *vm)
 /* Every need has to be served. */
 static struct gmemi_judgement by_needs(struct gmem_vm *vm, const struct gmemi_chain_row *row, uint64_t need)
 {
-	struct gmemi_judgement judgement = { true, row->feature, GMEM_PRESENT, NULL };
+	struct gmemi_judgement judgement = { .usable = true, .feature = row->feature, .state = GMEM_PRESENT };
 
 	for (uint64_t bit = 1; bit <= need; bit <<= 1) {
 		enum gmem_feature feature = GMEM_FEATURE_NONE;
 		const char *never = need & bit ? gmemi_need_feature(row->mechanism, bit, &feature) : NULL;
 
 		if (never)
-			return passed_over(0, GMEM_PRESENT, never);
+			return passed_over(never);
 		if (feature)
 			judgement = by_feature(vm, feature);
 		if (!judgement.usable)
@@ -138,7 +143,7 @@ static struct gmemi_judgement judge_create(struct gmem_vm *vm, const struct gmem
 	struct gmemi_judgement judgement;
 
 	if (why)
-		return passed_over(0, GMEM_PRESENT, why);
+		return passed_over(why);
 	judgement = by_feature(vm, row->feature);
 	return judgement.usable ? by_needs(vm, row, need) : judgement;
 }
@@ -163,20 +168,20 @@ static struct gmemi_judgement judge_use(struct gmem_vm *vm, const struct gmemi_c
 	struct gmemi_judgement judgement = by_feature(vm, row->feature);
 
 	if (row->mechanism == GMEM_MECH_MAPPING && row->feature && !(need & GMEM_NEED_MAPPABLE))
-		return passed_over(0, GMEM_PRESENT, "the memory cannot be mapped");
+		return passed_over("the memory cannot be mapped");
 	return judgement.usable && uses_uffd(row) ? faults_heard(vm) : judgement;
 }
 
 struct gmemi_judgement gmemi_chain_judge(struct gmem_vm *vm, const struct gmemi_chain_row *row, const struct gmemi_wish *wish)
 {
 	if (row->backings && wish->backing && !(row->backings & 1u << wish->backing))
-		return passed_over(0, GMEM_PRESENT, "for memory of another backing");
+		return passed_over(row->task == GMEM_TASK_CREATE ? "another backing was asked for" : "for memory of another backing");
 	if (row->kind && row->kind != vm->kind)
-		return passed_over(0, GMEM_PRESENT, "for a VM of another kind");
+		return passed_over("for a VM of another kind");
 	if (wish->forced && wish->forced != row->mechanism)
-		return passed_over(0, GMEM_PRESENT, "another mechanism was asked for");
+		return passed_over("another mechanism was asked for");
 	if (demoted(vm, row))
-		return passed_over(row->feature, GMEM_ABSENT, "demoted at run time: it failed as if it were absent");
+		return passed_over("demoted at run time: it failed as if it were absent");
 	if (row->task == GMEM_TASK_CREATE)
 		return judge_create(vm, row, wish->need);
 	return judge_use(vm, row, wish->need);
@@ -208,7 +213,7 @@ bool gmemi_chain_demote(struct gmem_vm *vm, const struct gmemi_chain_row *row, i
 	gmemi_vm_lock(vm);
 	vm->demoted[row - rows] = error;
 	gmemi_vm_unlock(vm);
-	gmemi_log(GMEM_LOG_WARNING, "%s: %s is out of use for this VM: it failed with %s", gmemi_entered(),
+	gmemi_note(GMEM_LOG_WARNING, "%s: %s is out of use for this VM: it failed with %s", gmemi_entered(),
 		  gmem_mechanism_name(row->mechanism), name ? name : "a code of the kernel");
 	return true;
 }
@@ -223,20 +228,33 @@ static size_t reason(char *text, size_t room, const struct gmemi_chain_row *row,
 	return used < 0 || (size_t)used >= room ? room - 1 : (size_t)used;
 }
 
+/* Rows that nobody asked for do not explain why what was asked for cannot be had. */
+static bool matters(const struct gmemi_chain_row *row, const struct gmemi_wish *wish)
+{
+	if (row->task == GMEM_TASK_CREATE && not_asked_for(row, wish->need))
+		return false;
+	return !wish->backing || !row->backings || row->backings & 1u << wish->backing;
+}
+
 int gmemi_chain_refuse(struct gmem_vm *vm, enum gmem_task task, const struct gmemi_wish *wish)
 {
 	const struct gmemi_chain_row *row;
 	char text[300] = "";
 	size_t used = 0;
+	int withheld = 0;
 
 	for (uint32_t i = 0; (row = gmemi_chain_row(task, i)); i++) {
 		struct gmemi_judgement judgement = gmemi_chain_judge(vm, row, wish);
 
-		if (!judgement.usable && !not_asked_for(row, wish->need) &&
-		    (!wish->backing || !row->backings || row->backings & 1u << wish->backing))
-			used += reason(text + used, sizeof(text) - used, row, &judgement);
+		if (judgement.usable || !matters(row, wish))
+			continue;
+		used += reason(text + used, sizeof(text) - used, row, &judgement);
+		if (judgement.state != GMEM_ABSENT && !withheld)
+			withheld = judgement.error;
 	}
 	if (used)
 		text[used - 1] = '\0';
+	if (withheld)
+		return gmemi_failed(withheld, "finding a way", text + (*text == ' '));
 	return gmemi_refuse(-EOPNOTSUPP, "nothing here can do it:%s", text);
 }

@@ -31,6 +31,7 @@ struct gmemi_judgement {
 	bool usable;
 	enum gmem_feature feature; /* that decided, 0 = none did */
 	enum gmem_state state;
+	int error;	 /* of the feature's probe */
 	const char *why; /* when not usable */
 };
 
@@ -42,7 +43,7 @@ const struct gmemi_chain_row *gmemi_chain_pick(struct gmem_vm *vm, enum gmem_tas
 					       const struct gmemi_chain_row *after);
 /* A row failed at run time: true = with a code that means absent; it is then out of use for this VM, and the next may go on. */
 bool gmemi_chain_demote(struct gmem_vm *vm, const struct gmemi_chain_row *row, int error);
-/* -EOPNOTSUPP with a sentence that says of each row what is missing. */
+/* A sentence that says of each row what is missing. -EOPNOTSUPP, or the code that withholds the first row that only needs leave. */
 int gmemi_chain_refuse(struct gmem_vm *vm, enum gmem_task task, const struct gmemi_wish *wish);
 
 /* What the row is for, where that is one backing; else 0. */
@@ -52,7 +53,7 @@ enum gmem_backing gmemi_backing_of(enum gmem_mechanism made_by);
 /* vm_need.c: the feature with which a way to create memory serves a need; GMEM_FEATURE_NONE = it does by itself. Returns NULL, or why
  * that way never serves it. */
 const char *gmemi_need_feature(enum gmem_mechanism way, uint64_t need, enum gmem_feature *feature);
-/* Checks a caller's needs; 0 becomes GMEM_NEED_MAPPABLE. */
-int gmemi_need_check(uint64_t *need);
+/* Checks what a caller asks for. 0 becomes GMEM_NEED_MAPPABLE, and huge pages by name become those of 2 MiB. */
+int gmemi_need_check(uint64_t *need, enum gmem_backing backing);
 
 #endif

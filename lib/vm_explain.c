@@ -43,22 +43,22 @@ static struct gmem_step explain(struct gmem_vm *vm, const struct gmemi_chain_row
 	return step;
 }
 
-int gmem_vm_explain(struct gmem_vm *vm, enum gmem_task task, uint64_t need, uint32_t index, struct gmem_step *step)
+int gmem_vm_explain(struct gmem_vm *vm, enum gmem_task task, uint64_t need, uint32_t backing, uint32_t index, struct gmem_step *step)
 {
-	struct gmemi_wish wish = { .need = need };
+	struct gmemi_wish wish = { .need = need, .backing = (enum gmem_backing)backing };
 	const struct gmemi_chain_row *row;
 	struct gmem_step found;
 	int r;
 
-	gmemi_enter("gmem_vm_explain");
+	GMEMI_CALL();
 	r = gmemi_vm_check(vm);
 	if (r == 0)
 		r = gmemi_info_check(step, "step");
 	if (r == 0)
-		r = gmemi_need_check(&wish.need);
+		r = gmemi_need_check(&wish.need, wish.backing);
 	if (r < 0)
 		return r;
-	if (!gmemi_chain_row(task, 0))
+	if (!gmem_task_name(task))
 		return gmemi_refuse(-EINVAL, "task %d is unknown to this library", (int)task);
 	row = gmemi_chain_row(task, index);
 	if (!row)
@@ -66,4 +66,16 @@ int gmem_vm_explain(struct gmem_vm *vm, enum gmem_task task, uint64_t need, uint
 	found = explain(vm, row, &wish);
 	gmemi_info_out(step, &found, sizeof(found));
 	return 1;
+}
+
+const char *gmem_task_name(enum gmem_task task)
+{
+	static const char *const names[] = {
+		[GMEM_TASK_CREATE] = "create",		[GMEM_TASK_POPULATE] = "populate", [GMEM_TASK_POPULATE_PRIVATE] = "populate-private",
+		[GMEM_TASK_PREFAULT] = "prefault",	[GMEM_TASK_RESOLVE] = "resolve",   [GMEM_TASK_CONVERT] = "convert",
+		[GMEM_TASK_DISCARD] = "discard",
+	};
+	size_t index = (size_t)task;
+
+	return index < sizeof(names) / sizeof(names[0]) ? names[index] : NULL;
 }

@@ -49,8 +49,10 @@ const char *gmemi_need_feature(enum gmem_mechanism way, uint64_t need, enum gmem
 	return NULL;
 }
 
-int gmemi_need_check(uint64_t *need)
+int gmemi_need_check(uint64_t *need, enum gmem_backing backing)
 {
+	if ((unsigned int)backing > GMEM_BACKING_HUGETLB)
+		return gmemi_refuse(-EINVAL, "backing %u is unknown", (unsigned int)backing);
 	if (*need & ~NEEDS)
 		return gmemi_refuse(-E2BIG, "the needs have bits that this library does not know: 0x%llx",
 				    (unsigned long long)(*need & ~NEEDS));
@@ -58,5 +60,7 @@ int gmemi_need_check(uint64_t *need)
 		return gmemi_refuse(-EINVAL, "GMEM_NEED_HUGE_2M and GMEM_NEED_HUGE_1G exclude each other");
 	if (!*need)
 		*need = GMEM_NEED_MAPPABLE;
+	if (backing == GMEM_BACKING_HUGETLB && !(*need & (GMEM_NEED_HUGE_2M | GMEM_NEED_HUGE_1G)))
+		*need |= GMEM_NEED_HUGE_2M;
 	return 0;
 }

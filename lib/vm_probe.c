@@ -9,6 +9,7 @@
 #include "uapi/userfaultfd.h"
 
 #define CAP(cap, bits) .probe = gmemi_probe_capability, .argument = KVMI_CAP_##cap, .mask = (bits)
+#define KVM_WIDE(cap, bits) .probe = gmemi_probe_kvm_wide, .argument = KVMI_CAP_##cap, .mask = (bits)
 #define UFFD_BIT(bit) "UFFDIO_API", GMEM_FEATURE_UFFD, gmemi_probe_uffd_bit, UFFDI_BIT_##bit, 0
 
 /* The order of the columns is that of struct gmemi_probe_row. */
@@ -33,7 +34,7 @@ static const struct gmemi_probe_row rows[GMEMI_FEATURES] = {
 	[GMEM_FEATURE_ATTRIBUTES_FILE] = { "attributes_file", "KVM_SET_MEMORY_ATTRIBUTES2", GMEM_FEATURE_GUEST_MEMFD,
 					   gmemi_probe_attributes_file, 0, 0 },
 	[GMEM_FEATURE_MEMORY_FAULT_EXIT] = { "memory_fault_exit", "KVM_CAP_MEMORY_FAULT_INFO", GMEM_FEATURE_KVM,
-					     CAP(MEMORY_FAULT_INFO, 1) },
+					     KVM_WIDE(MEMORY_FAULT_INFO, 1) },
 	[GMEM_FEATURE_KVM_USERFAULT] = { "kvm_userfault", "KVM_MEM_USERFAULT memslot", GMEM_FEATURE_USER_MEMORY2,
 					 gmemi_probe_userfault, 0, 0 },
 	[GMEM_FEATURE_PRE_FAULT] = { "pre_fault", "KVM_PRE_FAULT_MEMORY", GMEM_FEATURE_KVM, gmemi_probe_pre_fault,
@@ -45,9 +46,9 @@ static const struct gmemi_probe_row rows[GMEMI_FEATURES] = {
 	[GMEM_FEATURE_POPULATE_IOCTL] = { "populate_ioctl", "KVM_GUEST_MEMFD_POPULATE (0x4020aed6)", GMEM_FEATURE_KVM,
 					  gmemi_probe_rfc_vm_ioctl, KVMI_GUEST_MEMFD_POPULATE, 0 },
 	[GMEM_FEATURE_VM_SW_PROTECTED] = { "vm_sw_protected", "KVM_CAP_VM_TYPES", GMEM_FEATURE_KVM,
-					   CAP(VM_TYPES, 1u << KVMI_VM_TYPE_SW_PROTECTED) },
-	[GMEM_FEATURE_VM_SNP] = { "vm_snp", "KVM_CAP_VM_TYPES", GMEM_FEATURE_KVM, CAP(VM_TYPES, 1u << KVMI_VM_TYPE_SNP) },
-	[GMEM_FEATURE_VM_TDX] = { "vm_tdx", "KVM_CAP_VM_TYPES", GMEM_FEATURE_KVM, CAP(VM_TYPES, 1u << KVMI_VM_TYPE_TDX) },
+					   KVM_WIDE(VM_TYPES, 1u << KVMI_VM_TYPE_SW_PROTECTED) },
+	[GMEM_FEATURE_VM_SNP] = { "vm_snp", "KVM_CAP_VM_TYPES", GMEM_FEATURE_KVM, KVM_WIDE(VM_TYPES, 1u << KVMI_VM_TYPE_SNP) },
+	[GMEM_FEATURE_VM_TDX] = { "vm_tdx", "KVM_CAP_VM_TYPES", GMEM_FEATURE_KVM, KVM_WIDE(VM_TYPES, 1u << KVMI_VM_TYPE_TDX) },
 	[GMEM_FEATURE_SEV_COMMANDS] = { "sev_commands", "KVM_MEMORY_ENCRYPT_OP", GMEM_FEATURE_KVM, gmemi_probe_sev, 0, 0 },
 	[GMEM_FEATURE_CCA_POPULATE] = { "cca_populate", "KVM_ARM_RMI_POPULATE", GMEM_FEATURE_KVM, gmemi_probe_vm_ioctl,
 					KVMI_ARM_RMI_POPULATE, 0 },
@@ -59,12 +60,12 @@ static const struct gmemi_probe_row rows[GMEMI_FEATURES] = {
 	[GMEM_FEATURE_UFFD_DEVICE] = { "uffd_device", "/dev/userfaultfd", .probe = gmemi_probe_uffd_device },
 	[GMEM_FEATURE_UFFD_KERNEL_FAULTS] = { "uffd_kernel_faults", "/dev/userfaultfd, then userfaultfd()",
 					      .probe = gmemi_probe_uffd_kernel },
-	[GMEM_FEATURE_UFFD_GUEST_MEMFD_MINOR] = { "uffd_guest_memfd_minor", "UFFDIO_REGISTER of a guest_memfd", GMEM_FEATURE_UFFD,
-						  gmemi_probe_uffd_gmem, UFFDI_REGISTER_MINOR, 0 },
+	[GMEM_FEATURE_UFFD_GUEST_MEMFD_MINOR] = { "uffd_guest_memfd_minor", "UFFDIO_REGISTER of a guest_memfd",
+						  GMEM_FEATURE_GUEST_MEMFD_INIT_SHARED, gmemi_probe_uffd_gmem, UFFDI_REGISTER_MINOR, 0 },
 	[GMEM_FEATURE_UFFD_GUEST_MEMFD_MISSING] = { "uffd_guest_memfd_missing", "UFFDIO_REGISTER of a guest_memfd",
-						    GMEM_FEATURE_UFFD, gmemi_probe_uffd_gmem, UFFDI_REGISTER_MISSING, 0 },
+						    GMEM_FEATURE_GUEST_MEMFD_INIT_SHARED, gmemi_probe_uffd_gmem, UFFDI_REGISTER_MISSING, 0 },
 	[GMEM_FEATURE_UFFD_GUEST_MEMFD_WP_ASYNC] = { "uffd_guest_memfd_wp_async", "UFFDIO_REGISTER of a guest_memfd",
-						     GMEM_FEATURE_UFFD_WP_ASYNC, gmemi_probe_uffd_gmem, UFFDI_REGISTER_WP, 0 },
+						     GMEM_FEATURE_GUEST_MEMFD_INIT_SHARED, gmemi_probe_uffd_gmem, UFFDI_REGISTER_WP, 0 },
 	[GMEM_FEATURE_UFFD_PAGEFAULT_WP] = { "uffd_pagefault_wp", UFFD_BIT(PAGEFAULT_WP) },
 	[GMEM_FEATURE_UFFD_EVENT_FORK] = { "uffd_event_fork", UFFD_BIT(EVENT_FORK) },
 	[GMEM_FEATURE_UFFD_EVENT_REMAP] = { "uffd_event_remap", UFFD_BIT(EVENT_REMAP) },
@@ -162,7 +163,7 @@ int gmem_vm_probe(struct gmem_vm *vm, enum gmem_feature feature, struct gmem_pro
 	struct gmemi_verdict verdict;
 	int r;
 
-	gmemi_enter("gmem_vm_probe");
+	GMEMI_CALL();
 	r = gmemi_vm_check(vm);
 	if (r == 0 && probe)
 		r = gmemi_info_check(probe, "probe");
@@ -185,4 +186,17 @@ const char *gmem_feature_name(enum gmem_feature feature)
 	size_t index = (size_t)feature;
 
 	return index < GMEMI_FEATURES ? rows[index].name : NULL;
+}
+
+const char *gmem_state_name(enum gmem_state state)
+{
+	static const char *const names[] = {
+		[GMEM_UNDETERMINED] = "undetermined",
+		[GMEM_ABSENT] = "absent",
+		[GMEM_FORBIDDEN] = "forbidden",
+		[GMEM_PRESENT] = "present",
+	};
+	size_t index = (size_t)state;
+
+	return index < sizeof(names) / sizeof(names[0]) ? names[index] : "unknown";
 }

@@ -44,19 +44,40 @@ struct gmemi_verdict gmemi_probe_kvm(struct gmem_vm *vm, const struct gmemi_prob
 
 static struct gmemi_verdict no_vm(const struct gmemi_probe_row *row)
 {
-	return gmemi_undetermined(row, 0, no_vm_hint);
+	struct gmemi_verdict verdict = gmemi_undetermined(row, 0, no_vm_hint);
+
+	verdict.facility = "no VM";
+	return verdict;
+}
+
+static struct gmemi_verdict capability(int fd, const struct gmemi_probe_row *row)
+{
+	int r = gmemi_sys_ioctl_value(fd, KVMI_CHECK_EXTENSION, row->argument);
+
+	if (r < 0)
+		return gmemi_from_error(row, r, NULL);
+	return ((uint32_t)r & row->mask) == row->mask ? gmemi_present(row) : gmemi_absent(row, 0);
 }
 
 struct gmemi_verdict gmemi_probe_capability(struct gmem_vm *vm, const struct gmemi_probe_row *row)
 {
-	int r;
+	return vm->fd < 0 ? no_vm(row) : capability(vm->fd, row);
+}
 
-	if (vm->fd < 0)
-		return no_vm(row);
-	r = gmemi_sys_ioctl_value(vm->fd, KVMI_CHECK_EXTENSION, row->argument);
-	if (r < 0)
-		return gmemi_from_error(row, r, NULL);
-	return ((uint32_t)r & row->mask) == row->mask ? gmemi_present(row) : gmemi_absent(row, 0);
+/* What is the same for every VM can be asked of the device. */
+struct gmemi_verdict gmemi_probe_kvm_wide(struct gmem_vm *vm, const struct gmemi_probe_row *row)
+{
+	struct gmemi_verdict verdict;
+	int fd;
+
+	if (vm->fd >= 0)
+		return capability(vm->fd, row);
+	fd = gmemi_sys_open("/dev/kvm", O_RDWR);
+	if (fd < 0)
+		return no_device(row, fd);
+	verdict = capability(fd, row);
+	gmemi_sys_close(fd);
+	return verdict;
 }
 
 /* EFAULT is the one answer that only a handler gives which knows the request. */

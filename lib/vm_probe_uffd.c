@@ -145,13 +145,10 @@ static int try_register(void *page, uint64_t features, uint64_t mode)
 /* No feature bit tells: the only way is to register a page. */
 struct gmemi_verdict gmemi_probe_uffd_gmem(struct gmem_vm *vm, const struct gmemi_probe_row *row)
 {
-	struct gmemi_verdict shared = gmemi_vm_verdict(vm, GMEM_FEATURE_GUEST_MEMFD_INIT_SHARED);
 	uint64_t features = row->argument == UFFDI_REGISTER_WP ? UINT64_C(1) << UFFDI_BIT_WP_ASYNC : 0;
 	void *page;
 	int r;
 
-	if (shared.state != GMEM_PRESENT)
-		return shared;
 	r = gmemi_vm_trial_page(vm, &page);
 	if (r < 0)
 		return gmemi_from_error(row, r, NULL);

@@ -21,9 +21,7 @@ static const char *mechanism_of(const struct gmem_step *step)
 /* "any" is for whatever the memory is made of. */
 static const char *backing_of(const struct gmem_step *step)
 {
-	const char *name = info_backing_name((enum gmem_backing)step->backing);
-
-	return name ? name : "any";
+	return step->backing ? gmem_backing_name((enum gmem_backing)step->backing) : "any";
 }
 
 static const char *feature_of(const struct gmem_step *step)
@@ -113,7 +111,7 @@ static void divide(const struct info_report *report, const struct info_screen *s
 
 static void print_chain(const struct info_chain *chain, const struct info_screen *screen, const struct columns *columns)
 {
-	info_heading(screen, info_task_name(chain->task));
+	info_heading(screen, gmem_task_name(chain->task));
 	for (size_t i = 0; i < chain->count; i++)
 		print_row(screen, columns, &chain->steps[i]);
 	if (!info_chosen(chain))

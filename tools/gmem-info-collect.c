@@ -50,7 +50,7 @@ static int explain(struct info_chain *chain, struct gmem_vm *vm, uint64_t need)
 		struct gmem_step *step = &chain->steps[chain->count];
 
 		step->size = sizeof(*step);
-		r = gmem_vm_explain(vm, chain->task, need, (uint32_t)chain->count, step);
+		r = gmem_vm_explain(vm, chain->task, need, GMEM_BACKING_AUTO, (uint32_t)chain->count, step);
 		if (r <= 0)
 			break;
 		chain->count++;

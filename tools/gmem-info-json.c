@@ -105,7 +105,7 @@ static void print_feature(const char *before, const struct info_feature *feature
 	fputs(before, stdout);
 	text_member("{", "name", feature->name);
 	number_member(", ", "number", feature->number);
-	text_member(", ", "state", info_state_name(feature->state));
+	text_member(", ", "state", gmem_state_name(feature->state));
 	error_members(", ", -feature->probe.error);
 	text_member(", ", "facility", feature->probe.facility);
 	text_member(", ", "hint", feature->probe.hint);
@@ -128,9 +128,9 @@ static void print_step(const char *before, const struct gmem_step *step)
 	fputs(before, stdout);
 	text_member("{", "mechanism", gmem_mechanism_name((enum gmem_mechanism)step->mechanism));
 	number_member(", ", "number", step->mechanism);
-	text_member(", ", "backing", info_backing_name((enum gmem_backing)step->backing));
+	text_member(", ", "backing", step->backing ? gmem_backing_name((enum gmem_backing)step->backing) : NULL);
 	text_member(", ", "feature", feature);
-	text_member(", ", "state", info_state_name((enum gmem_state)step->state));
+	text_member(", ", "state", gmem_state_name((enum gmem_state)step->state));
 	truth_member(", ", "chosen", step->chosen);
 	text_member(", ", "why", step->why);
 	putchar('}');
@@ -139,7 +139,7 @@ static void print_step(const char *before, const struct gmem_step *step)
 static void print_chain(const char *before, const struct info_chain *chain)
 {
 	fputs(before, stdout);
-	text_member("{", "task", info_task_name(chain->task));
+	text_member("{", "task", gmem_task_name(chain->task));
 	put_name(", ", "steps");
 	putchar('[');
 	for (size_t i = 0; i < chain->count; i++)

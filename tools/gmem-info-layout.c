@@ -174,5 +174,5 @@ static const char *colour_of(enum gmem_state state)
 
 struct info_cell info_state_cell(enum gmem_state state)
 {
-	return (struct info_cell){ info_state_name(state), INFO_STATE, colour_of(state) };
+	return (struct info_cell){ gmem_state_name(state), INFO_STATE, colour_of(state) };
 }

@@ -27,28 +27,14 @@ const struct info_vm_type *info_vm_type(const char *name)
 	return NULL;
 }
 
-/* By enum gmem_task. */
-static const char *const task_names[INFO_TASKS + 1] = {
-	[GMEM_TASK_CREATE] = "create",
-	[GMEM_TASK_POPULATE] = "populate",
-	[GMEM_TASK_POPULATE_PRIVATE] = "populate-private",
-	[GMEM_TASK_PREFAULT] = "prefault",
-	[GMEM_TASK_RESOLVE] = "resolve",
-	[GMEM_TASK_CONVERT] = "convert",
-	[GMEM_TASK_DISCARD] = "discard",
-};
-
 enum gmem_task info_task(const char *name)
 {
-	for (size_t i = 1; i < COUNT(task_names); i++)
-		if (strcmp(task_names[i], name) == 0)
+	const char *known;
+
+	for (int i = 1; (known = gmem_task_name((enum gmem_task)i)); i++)
+		if (strcmp(known, name) == 0)
 			return (enum gmem_task)i;
 	return (enum gmem_task)0;
-}
-
-const char *info_task_name(enum gmem_task task)
-{
-	return task_names[task];
 }
 
 /* By bit number of GMEM_NEED_*. */
@@ -65,21 +51,6 @@ uint64_t info_need(const char *name, size_t length)
 const char *info_need_name(size_t index)
 {
 	return index < COUNT(need_names) ? need_names[index] : NULL;
-}
-
-const char *info_state_name(enum gmem_state state)
-{
-	switch (state) {
-	case GMEM_UNDETERMINED:
-		return "undetermined";
-	case GMEM_ABSENT:
-		return "absent";
-	case GMEM_FORBIDDEN:
-		return "forbidden";
-	case GMEM_PRESENT:
-		return "present";
-	}
-	return "unknown"; /* a state of a later library */
 }
 
 static const struct {
@@ -155,18 +126,4 @@ const char *info_topic_name(enum info_topic topic)
 	};
 
 	return names[topic];
-}
-
-const char *info_backing_name(enum gmem_backing backing)
-{
-	switch (backing) {
-	case GMEM_BACKING_GUEST_MEMFD:
-		return "guest_memfd";
-	case GMEM_BACKING_MEMFD:
-		return "memfd";
-	case GMEM_BACKING_HUGETLB:
-		return "hugetlb";
-	default:
-		return NULL;
-	}
 }

@@ -93,8 +93,8 @@ static void print_choice(const struct info_report *report, const struct info_scr
 	if (step)
 		snprintf(text, sizeof(text), "%s: %s", gmem_mechanism_name((enum gmem_mechanism)step->mechanism), step->why);
 	else
-		snprintf(text, sizeof(text), "nothing here can do it: --task %s tells why", info_task_name(task));
-	line(screen, info_task_name(task), text);
+		snprintf(text, sizeof(text), "nothing here can do it: --task %s tells why", gmem_task_name(task));
+	line(screen, gmem_task_name(task), text);
 }
 
 void info_print_summary(const struct info_report *report, const struct info_screen *screen)

@@ -100,11 +100,8 @@ enum info_topic {
 
 const struct info_vm_type *info_vm_type(const char *name); /* NULL = not on this architecture, or unknown */
 enum gmem_task info_task(const char *name);                /* 0 = unknown */
-const char *info_task_name(enum gmem_task task);
 uint64_t info_need(const char *name, size_t length); /* 0 = unknown */
-const char *info_backing_name(enum gmem_backing backing); /* NULL for AUTO and what is not known */
 const char *info_need_name(size_t index);            /* of bit number index; NULL past the last */
-const char *info_state_name(enum gmem_state state);
 const char *info_error_name(int error); /* positive errno; NULL = not in the table */
 void info_error_text(int error, char *text, size_t size);
 enum info_topic info_topic(const struct info_feature *feature);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The checksum: h = rol(h, 5) ^ word. It depends on where a word stands, so a page in the wrong place shows too. guest.c does the
- * same in assembly. */
+/* The checksum: h = rol(h, 5) ^ word. It depends on where a word stands, so a page in the wrong place shows too. guest.c does
+ * the same in assembly. */
 #ifndef CHECKSUM_H
 #define CHECKSUM_H
 

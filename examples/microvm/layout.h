@@ -40,8 +40,8 @@ static inline uint64_t layout_pml4(const struct layout *layout)
 	return layout->image_end + 2 * LAYOUT_PAGE;
 }
 
-/* Writes the page tables into `area`, which has the size of the program area and is zero. Every gpa up to the end of the memory is
- * mapped to itself by pages of 2 MiB that CPL 3 may use. */
+/* Writes the page tables into `area`, which has the size of the program area and is zero. Every gpa up to the end of the memory
+ * is mapped to itself by pages of 2 MiB that CPL 3 may use. */
 void layout_page_tables(const struct layout *layout, unsigned char *area);
 
 #endif

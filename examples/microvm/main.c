@@ -28,8 +28,8 @@ static int plan(struct microvm *m)
 	if (layout_plan(&m->layout, m->image.length, vcpu))
 		return -1;
 	if (m->options->flip && m->options->flip_offset / 8 >= m->layout.words)
-		return fail("--flip 0x%llx: beyond the image, which has %llu bytes", (unsigned long long)m->options->flip_offset,
-			    (unsigned long long)m->image.length);
+		return fail("--flip 0x%llx: beyond the image, which has %llu bytes",
+			    (unsigned long long)m->options->flip_offset, (unsigned long long)m->image.length);
 	fprintf(m->out, "Image at gpa 0x0 - 0x%llx", (unsigned long long)m->image.length);
 	if (vcpu)
 		fprintf(m->out, ", program area 0x%llx - 0x%llx (not checksummed)", (unsigned long long)m->layout.image_end,

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: MIT
 # make-image.sh OUTPUT [MIB]
 #
-# Builds a memory image of MIB MiB (default: 256) from real files of this machine (shared objects, static libraries, executables;
-# of large ones the beginning), each at the next 64 KiB boundary, with holes between that make up about a third of the image. The same machine gives the same image.
-# Needs coreutils and findutils.
+# Builds a memory image of MIB MiB (default: 256) from real files of this machine (shared objects, static libraries,
+# executables; of large ones the beginning), each at the next 64 KiB boundary, with holes between that make up about a third
+# of the image. The same machine gives the same image. Needs coreutils and findutils.
 set -u
 LC_ALL=C
 export LC_ALL
@@ -41,7 +41,7 @@ list_files() {
 *' -printf '%s %p\n' 2>/dev/null | sort -k 2
 }
 
-# Puts the listed files into the image, from block `at` on, until `end`. A hole follows a file as soon as the holes so far are less
+# Puts the listed files into the image, from block `at` on, until `end`. A hole follows a file when the holes so far are less
 # than a third of the image so far.
 add_files() {
     while read -r size path; do

@@ -15,8 +15,8 @@
 
 static const char help[] =
 	"Usage: microvm [options] IMAGE\n"
-	"Puts the file IMAGE into guest memory made by libgmem, lets a vCPU compute a checksum over it, and compares that with\n"
-	"the checksum of the file. Where KVM cannot be used, a host thread reads the memory instead.\n"
+	"Puts the file IMAGE into guest memory made by libgmem, lets a vCPU compute a checksum over it, and compares that\n"
+	"with the checksum of the file. Where KVM cannot be used, a host thread reads the memory instead.\n"
 	"\n"
 	"  --backing auto|guest_memfd|memfd  what the memory is made of (default: auto)\n"
 	"  --no-kvm       do not use KVM\n"
@@ -43,11 +43,6 @@ static const char *const backings[] = {
 	[GMEM_BACKING_MEMFD] = "memfd",
 	[GMEM_BACKING_HUGETLB] = "hugetlb",
 };
-
-const char *backing_name(uint32_t backing)
-{
-	return backing <= GMEM_BACKING_HUGETLB ? backings[backing] : "unknown";
-}
 
 static int bad_usage(void)
 {

@@ -17,7 +17,4 @@ struct options {
 /* Returns -1 to go on, else the exit status: --help and --version were served, or the options are bad. */
 int options_parse(struct options *options, int argc, char **argv);
 
-/* Name of an enum gmem_backing. */
-const char *backing_name(uint32_t backing);
-
 #endif

@@ -41,7 +41,7 @@ static void print_memory(const struct microvm *m)
 {
 	row_text("image", m->image.path);
 	printf("%-24s %" PRIu64 " bytes (%.1f MiB)\n", "length", m->image.length, (double)m->image.length / (1 << 20));
-	row_text("backing", backing_name(m->info.backing));
+	row_text("backing", gmem_backing_name(m->info.backing));
 	row_text("created by", gmem_mechanism_name(m->info.mechanism));
 	row_text("populated by", gmem_mechanism_name(m->info.populate_mechanism));
 	row_pages(m, "pages populated", m->info.populated);

@@ -66,7 +66,7 @@ static void print_memory(const struct microvm *m)
 	printf("{\n  \"image\": ");
 	print_string(m->image.path);
 	member_number("length", m->image.length);
-	member_string("backing", backing_name(m->info.backing));
+	member_string("backing", gmem_backing_name(m->info.backing));
 	member_string("create_mechanism", gmem_mechanism_name(m->info.mechanism));
 	member_string("populate_mechanism", gmem_mechanism_name(m->info.populate_mechanism));
 	member_number("page_size", m->info.page_size);

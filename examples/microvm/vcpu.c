@@ -13,6 +13,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "say.h"
+
 /* KVM_CREATE_VM too can be interrupted by a signal. */
 static int kvm_ioctl(int fd, unsigned long request, unsigned long argument)
 {
@@ -80,13 +82,13 @@ int vcpu_open(struct vcpu *vcpu, char *why, size_t size)
 static void close_fd(const char *what, int fd)
 {
 	if (fd >= 0 && close(fd))
-		fprintf(stderr, "microvm: close %s: %s\n", what, strerror(errno));
+		fail("close %s: %s", what, strerror(errno));
 }
 
 void vcpu_close(struct vcpu *vcpu)
 {
 	if (vcpu->run && munmap(vcpu->run, vcpu->run_size))
-		perror("microvm: munmap of the vCPU");
+		fail("munmap of the vCPU: %s", strerror(errno));
 	close_fd("the vCPU", vcpu->fd);
 	close_fd("the VM", vcpu->vm_fd);
 	close_fd("/dev/kvm", vcpu->kvm_fd);

@@ -21,8 +21,8 @@
 #define RFLAGS_FIXED (1u << 1)
 #define RFLAGS_IOPL_3 (3u << 12)
 
-/* A page of zeros is a TSS whose I/O permission bitmap begins at its first byte and permits every port. IOPL 3 alone permits them
- * too, but a KVM without hardware virtualization can lose IOPL at the first exit. */
+/* A page of zeros is a TSS whose I/O permission bitmap begins at its first byte and permits every port. IOPL 3 permits them
+ * too, but a KVM without hardware virtualization can lose it at the first exit. */
 #define TSS_LIMIT (LAYOUT_PAGE - 1)
 
 #define CPUID_ENTRIES 256
@@ -43,8 +43,8 @@ static int set_cpuid(const struct vcpu *vcpu)
 	return result;
 }
 
-/* Long mode at CPL 3: a KVM without hardware paging runs this at full speed and interprets everything else. There is no descriptor
- * table and no handler: an exception ends the guest with KVM_EXIT_SHUTDOWN. */
+/* Long mode at CPL 3: a KVM without hardware virtualization runs this at full speed and interprets everything else. There is no
+ * descriptor table and no handler: an exception ends the guest with KVM_EXIT_SHUTDOWN. */
 static void long_mode(struct kvm_sregs *sregs, const struct layout *layout)
 {
 	const struct kvm_segment data = { .limit = 0xffffffff, .selector = 0x2b, .type = 3, .present = 1,
@@ -56,7 +56,8 @@ static void long_mode(struct kvm_sregs *sregs, const struct layout *layout)
 	sregs->cs.l = 1;
 	sregs->cs.db = 0;
 	sregs->ds = sregs->es = sregs->fs = sregs->gs = sregs->ss = data;
-	sregs->tr = (struct kvm_segment){ .base = layout_tss(layout), .limit = TSS_LIMIT, .selector = 0x40, .type = 11, .present = 1 };
+	sregs->tr = (struct kvm_segment){ .base = layout_tss(layout), .limit = TSS_LIMIT,
+					  .selector = 0x40, .type = 11, .present = 1 };
 	sregs->ldt = (struct kvm_segment){ .unusable = 1 };
 	memset(&sregs->gdt, 0, sizeof(sregs->gdt));
 	memset(&sregs->idt, 0, sizeof(sregs->idt));

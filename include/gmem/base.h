@@ -46,7 +46,8 @@ enum gmem_log_level {
 
 /** Receives log messages.
  *
- * Called in the thread that had something to say, with no lock of the library held; it may call the library.
+ * Called in the thread that had something to say, with no lock of the library held. It may call the library; messages from inside are
+ * dropped.
  *
  * @param user   the pointer given to gmem_set_log()
  * @param level  how severe it is

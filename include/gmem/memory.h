@@ -31,6 +31,15 @@ enum gmem_backing {
 	GMEM_BACKING_HUGETLB = 3      /**< memfd_create() on huge pages; 2 MiB unless GMEM_NEED_HUGE_1G. */
 };
 
+/** Printable name of a backing: "auto", "guest_memfd", "memfd", "hugetlb".
+ *
+ * @param backing  any value
+ * @return a static string; "unknown" for a value that this library does not know
+ *
+ * @threads{any} @blocks{no} @since{0.1}
+ */
+GMEM_API const char *gmem_backing_name(enum gmem_backing backing);
+
 /** Options of gmem_create(). */
 struct gmem_create_opts {
 	uint64_t size;     /**< sizeof(struct gmem_create_opts) */
@@ -76,8 +85,8 @@ struct gmem_info {
 	uint64_t length;             /**< bytes */
 	uint64_t page_size;          /**< bytes; offsets and lengths are multiples of it */
 	uint64_t need;               /**< what was asked for */
-	uint64_t populated;          /**< bytes that populate calls have written so far */
-	uint64_t skipped;            /**< bytes that populate calls found to be zero and left unallocated */
+	uint64_t populated;          /**< bytes that all populate calls so far have written */
+	uint64_t skipped;            /**< bytes that all populate calls so far found to be zero and left unallocated */
 	uint32_t backing;            /**< enum gmem_backing that was made */
 	uint32_t mechanism;          /**< enum gmem_mechanism of the creation */
 	uint32_t populate_mechanism; /**< enum gmem_mechanism that the last populate call ended with, 0 = none was made */
@@ -92,12 +101,14 @@ struct gmem_info {
  * and shrinking. With GMEM_NEED_LAZY the page map is made too: a sealed memfd with two bits for every page.
  *
  * @param vm      the VM; the memory holds a claim on it
- * @param length  bytes, a multiple of the page size of the backing, 2^62 at most
+ * @param length  bytes, 2^62 at most, a multiple of the page size of the backing: without huge pages every multiple of 64 KiB is one, on
+ *                every architecture
  * @param mem     out: the handle; give it up with gmem_destroy()
  * @param opts    options, or NULL
  * @return 0; -EINVAL a NULL argument, a bad length or option; -E2BIG an option of a later library; -EOPNOTSUPP nothing here
- *         satisfies the needs (the sentence names the missing piece), or the named backing cannot; -ENOMEM, or no huge page is
- *         free; -EMFILE or -ENFILE no fd left; -ESTALE after fork
+ *         satisfies the needs (the sentence names the missing piece), or the named backing cannot; -EACCES, -EPERM and other
+ *         codes of the kernel: something here could, but it is withheld or could not be asked (the sentence says what to
+ *         change); -ENOMEM, or no huge page is free; -EMFILE or -ENFILE no fd left; -ESTALE after fork
  *
  * @threads{any} @blocks{bounded}
  * @kernel{memfd: any; guest_memfd that can be mapped: 6.18 (Documentation/virt/kvm/api.rst\, KVM_CREATE_GUEST_MEMFD)} @since{0.1}
@@ -106,7 +117,7 @@ GMEM_API int gmem_create(struct gmem_vm *vm, uint64_t length, struct gmem **mem,
 
 /** Gives up the caller's claim on the memory; its mappings go away, unless a memslot still needs them.
  *
- * Memory that is bound lives on inside, out of reach, until the last claim on its VM is gone: see gmem_vm_close(). Unbind first to
+ * The usual end is gmem_unbind(), gmem_destroy(), gmem_vm_close(). Memory that is bound lives on inside, out of reach, until the last claim on its VM is gone: see gmem_vm_close(). Unbind first to
  * free it now.
  *
  * @param mem  from gmem_create(), or NULL; no other thread may be in a call on it

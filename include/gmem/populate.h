@@ -52,7 +52,7 @@ struct gmem_populate_opts {
  * @param offset  where to begin in the memory; bytes, at any alignment
  * @param length  bytes, not 0, within the memory
  * @param data    `length` readable bytes, at any alignment, read once
- * @param done    out, always written when not NULL: bytes dealt with
+ * @param done    out, may be NULL, else always written: bytes dealt with
  * @param opts    options, or NULL
  * @return 0; -EINVAL a bad argument or option, or part of a page in memory that only takes whole pages (no GMEM_NEED_MAPPABLE);
  *         -E2BIG an option of a later library; -EOPNOTSUPP nothing here can fill this
@@ -74,7 +74,7 @@ GMEM_API int gmem_populate(struct gmem *mem, uint64_t offset, uint64_t length, c
  * @param length     bytes, not 0, within the memory
  * @param fd         readable; where it can seek its file offset is not used, and moved during the call only
  * @param fd_offset  where to begin in the file; ignored for what cannot seek
- * @param done       out, always written when not NULL: bytes dealt with. For a pipe or socket: bytes consumed from it and put into
+ * @param done       out, may be NULL, else always written: bytes dealt with. For a pipe or socket: bytes consumed from it and put into
  *                   memory; none is consumed and lost, except by a failure to store what was just read (at most one step)
  * @param opts       options, or NULL
  * @return 0; -ENODATA the input ended before `length`; -EAGAIN nothing to read now on a non-blocking `fd`: poll it and go on;

@@ -128,7 +128,7 @@ struct gmem_step {
 	uint32_t state;     /**< enum gmem_state of that feature; means nothing where `feature` is 0 */
 	uint32_t chosen;    /**< 1 on the row that will be used, else 0 */
 	uint32_t reserved;  /**< 0 */
-	const char *why;    /**< why chosen, or why passed over */
+	const char *why;    /**< why chosen, or why passed over and what would change that */
 };
 
 /** Makes libgmem's view of a VM.
@@ -178,20 +178,40 @@ GMEM_API int gmem_vm_probe(struct gmem_vm *vm, enum gmem_feature feature, struct
 
 /** Tells, row by row, the chain of mechanisms for a task: which is chosen, which are passed over, and why.
  *
- * For tasks on existing memory the answer is for memory that gmem_create() would make under the same needs.
+ * For tasks on existing memory the answer is for memory that gmem_create() would make with the same needs and backing.
  *
  * @param vm     the VM
  * @param task   what is to be done; a task for which this library has no call yet is explained all the same
  * @param need   GMEM_NEED_* of memory.h, 0 = GMEM_NEED_MAPPABLE
+ * @param backing  enum gmem_backing of memory.h, as in the options of gmem_create(); 0 = the best
  * @param index  row number, from 0, best first
  * @param step   out: the row
- * @return 1 = `step` was filled; 0 = the chain has no such row; -EINVAL `vm` or `step` is NULL, `task` is unknown, the
- *         needs contradict each other, or `step->size` is below 8; -E2BIG a need of a later library, or a size above 4096;
+ * @return 1 = `step` was filled; 0 = the chain has no such row; -EINVAL `vm` or `step` is NULL, `task` or `backing` is
+ *         unknown, the needs contradict each other, or `step->size` is below 8; -E2BIG a need of a later library, or a size above 4096;
  *         -ESTALE after fork
  *
  * @threads{any} @blocks{bounded} @kernel{none} @since{0.1}
  */
-GMEM_API int gmem_vm_explain(struct gmem_vm *vm, enum gmem_task task, uint64_t need, uint32_t index, struct gmem_step *step);
+GMEM_API int gmem_vm_explain(struct gmem_vm *vm, enum gmem_task task, uint64_t need, uint32_t backing, uint32_t index,
+			     struct gmem_step *step);
+
+/** Printable name of a state: "undetermined", "absent", "forbidden", "present".
+ *
+ * @param state  any value
+ * @return a static string; "unknown" for a value that this library does not know
+ *
+ * @threads{any} @blocks{no} @since{0.1}
+ */
+GMEM_API const char *gmem_state_name(enum gmem_state state);
+
+/** Printable name of a task, such as "populate".
+ *
+ * @param task  any value; counting up from 1 until NULL lists all tasks
+ * @return a static string, or NULL if this library has no such task
+ *
+ * @threads{any} @blocks{no} @since{0.1}
+ */
+GMEM_API const char *gmem_task_name(enum gmem_task task);
 
 /** Printable name of a feature, such as "guest_memfd_mmap".
  *

@@ -122,7 +122,7 @@ static void try_info(struct gmem *mem, const uint64_t *opts)
 	memcpy(step, opts, ROOM);
 	memcpy(probe, opts, ROOM);
 	expect(is_documented(gmem_query(mem, (struct gmem_info *)info)) && info[0] == opts[0], "gmem_query");
-	r = gmem_vm_explain(vm, (enum gmem_task)(opts[1] % 9), opts[2] % 256, (uint32_t)(opts[3] % 6), (struct gmem_step *)step);
+	r = gmem_vm_explain(vm, (enum gmem_task)(opts[1] % 9), opts[2] % 256, (uint32_t)(opts[4] % 5), (uint32_t)(opts[3] % 6), (struct gmem_step *)step);
 	expect((r == 1 || is_documented(r)) && step[0] == opts[0], "gmem_vm_explain");
 	r = gmem_vm_probe(vm, (enum gmem_feature)(opts[1] % 64), (struct gmem_probe *)probe);
 	expect((r >= 0 && r <= 3) || is_documented(r), "gmem_vm_probe");

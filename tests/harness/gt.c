@@ -79,7 +79,7 @@ void gt_require(unsigned int needs)
 	const char *missing = gt_missing(needs);
 
 	if (missing)
-		gt_skip("%s", missing);
+		gt_skip("needs %s", missing);
 }
 
 void gt_set_filter(const char *part)

@@ -32,9 +32,9 @@ void inject_resume(void);
 void inject_exempt_thread(bool exempt);
 
 /* Runs body with failure 1, 2, 3, ... and every errno that is plausible for the call which fails there, until a run passes
- * without the failure. body sets up (paused), makes the calls under test, tears down (paused, unless that is under test too),
- * and returns 0 if they succeeded; where nothing was made to fail it must. After every run fds, shared mappings, anonymous mappings
- * and allocations must be as before: if not, says which point it was and fails the test. Returns the number of points. */
+ * without the failure. body sets up (paused), makes the calls under test, tears down (paused, unless that is under test too), and
+ * returns 0 if they succeeded; where nothing was made to fail, they must. After every run fds, shared mappings, anonymous
+ * mappings and allocations must be as before: if not, says which point it was and fails the test. Returns the number of points. */
 unsigned long inject_each(int (*body)(void *arg), void *arg);
 
 /* Called by a body: in this run something may stay behind, because the library says that it leaves it there on purpose. */

@@ -315,3 +315,14 @@ int __wrap_open64(const char *path, int flags, ...) SAME_AS(open);
 int __wrap_openat64(int directory, const char *path, int flags, ...) SAME_AS(openat);
 ssize_t __wrap_pread64(int fd, void *buffer, size_t length, off_t offset) SAME_AS(pread);
 ssize_t __wrap_pwrite64(int fd, const void *data, size_t length, off_t offset) SAME_AS(pwrite);
+
+/* What fortified builds make of an open() without a mode, when the flags are not known to the compiler. */
+int __wrap___open_2(const char *path, int flags)
+{
+	return __wrap_open(path, flags, 0);
+}
+
+int __wrap___open64_2(const char *path, int flags)
+{
+	return __wrap_open(path, flags, 0);
+}

@@ -194,10 +194,10 @@ static void hear(void *user, enum gmem_log_level level, const char *text)
 
 static void say_all(void)
 {
-	gmemi_log(GMEM_LOG_ERROR, "an %s", "error");
-	gmemi_log(GMEM_LOG_WARNING, "a warning");
-	gmemi_log(GMEM_LOG_INFO, "information");
-	gmemi_log(GMEM_LOG_DEBUG, "a detail");
+	gmemi_note(GMEM_LOG_ERROR, "an %s", "error");
+	gmemi_note(GMEM_LOG_WARNING, "a warning");
+	gmemi_note(GMEM_LOG_INFO, "information");
+	gmemi_note(GMEM_LOG_DEBUG, "a detail");
 }
 
 static void a_level_hears_what_is_as_severe_or_more(void **state)
@@ -362,7 +362,7 @@ static void count_message(void *user, enum gmem_log_level level, const char *tex
 static void *talk_much(void *arg)
 {
 	for (unsigned int i = 0; i < 2000; i++)
-		gmemi_log(GMEM_LOG_ERROR, "message %u", i);
+		gmemi_note(GMEM_LOG_ERROR, "message %u", i);
 	return arg;
 }
 

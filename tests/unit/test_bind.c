@@ -1,0 +1,430 @@
+/* SPDX-License-Identifier: MIT */
+/* Memslots: what may be bound where, with no VM, and as the stand-in kernel sees it. */
+#include "gt.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <gmem/memory.h>
+#include <gmem/vm.h>
+
+#include "fakekvm.h"
+#include "uapi/kvm.h"
+
+#define PAGES 16
+#define SECOND_SPACE (1u << 16)
+
+static uint64_t page(void)
+{
+	return (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static size_t slot_count(int vm_fd)
+{
+	struct fakekvm_slot first;
+
+	return fakekvm_slots(vm_fd, &first, 1);
+}
+
+struct set {
+	int vm_fd;
+	struct gmem_vm *vm;
+	struct gmem *mem, *other;
+};
+
+static struct gmem *make(struct gmem_vm *vm)
+{
+	struct gmem *mem = NULL;
+
+	assert_int_equal(gmem_create(vm, PAGES * page(), &mem, NULL), 0);
+	return mem;
+}
+
+/* On a VM of this preset, or (NULL) on none. */
+static struct set set_up(const char *preset)
+{
+	struct set set = { .vm_fd = preset ? fakekvm_vm(fakekvm_preset(preset)) : -1 };
+
+	assert_int_equal(gmem_vm_open(set.vm_fd, &set.vm, NULL), 0);
+	set.mem = make(set.vm);
+	set.other = make(set.vm);
+	return set;
+}
+
+static void tear_down(struct set *set)
+{
+	gmem_destroy(set->mem);
+	gmem_destroy(set->other);
+	gmem_vm_close(set->vm);
+	if (set->vm_fd >= 0) {
+		assert_int_equal(slot_count(set->vm_fd), 0);
+		close(set->vm_fd);
+	}
+}
+
+/* In pages. */
+static int bind_with(struct gmem *mem, uint32_t slot, uint64_t gpa, uint64_t first, uint64_t count, uint64_t flags)
+{
+	struct gmem_bind_opts opts = { .size = sizeof(opts), .flags = flags };
+
+	return gmem_bind(mem, slot, gpa * page(), first * page(), count * page(), &opts);
+}
+
+static int bind(struct gmem *mem, uint32_t slot, uint64_t gpa, uint64_t first, uint64_t count)
+{
+	return bind_with(mem, slot, gpa, first, count, 0);
+}
+
+static unsigned int slots_of(const struct gmem *mem)
+{
+	struct gmem_info info = { .size = sizeof(info) };
+
+	assert_int_equal(gmem_query(mem, &info), 0);
+	return info.slots;
+}
+
+static struct fakekvm_slot slot_at(const struct set *set, size_t index)
+{
+	struct fakekvm_slot slots[8];
+	size_t count = fakekvm_slots(set->vm_fd, slots, 8);
+
+	assert_true(index < count && count <= 8);
+	return slots[index];
+}
+
+/* Rules of the record, the same with a VM and without: each test runs on both. */
+
+static void check_counts(const char *preset)
+{
+	struct set set = set_up(preset);
+
+	assert_int_equal(bind(set.mem, 0, 0, 0, 4), 0);
+	assert_int_equal(bind(set.mem, 1, 4, 4, 4), 0);
+	assert_int_equal(bind(set.other, 2, 8, 0, 4), 0);
+	assert_int_equal(slots_of(set.mem), 2);
+	assert_int_equal(slots_of(set.other), 1);
+	assert_int_equal(gmem_unbind(set.mem, 0), 0);
+	assert_int_equal(slots_of(set.mem), 1);
+	assert_int_equal(gmem_unbind(set.mem, 0), -ENOENT);
+	assert_non_null(strstr(gmem_last_error(), "slot 0x0"));
+	assert_int_equal(bind(set.other, 0, 0, 4, 4), 0); /* the number and the addresses are free again */
+	tear_down(&set);
+}
+
+static void slots_are_counted(void **state)
+{
+	(void)state;
+	check_counts(NULL);
+	check_counts("6.1");
+	check_counts("6.18");
+}
+
+static void check_taken_slot(const char *preset)
+{
+	struct set set = set_up(preset);
+
+	assert_int_equal(bind(set.mem, 5, 0, 0, 4), 0);
+	assert_int_equal(bind(set.other, 5, 0, 0, 4), -EEXIST);
+	assert_int_equal(bind(set.mem, 5, 32, 0, 4), -EEXIST);
+	assert_int_equal(bind(set.mem, 5, 0, 4, 4), -EEXIST);
+	assert_int_equal(bind(set.mem, 5, 0, 0, 3), -EEXIST);
+	assert_non_null(strstr(gmem_last_error(), "(EEXIST, from the library)"));
+	assert_int_equal(gmem_unbind(set.other, 5), -ENOENT);
+	assert_int_equal(slots_of(set.mem), 1);
+	assert_int_equal(slots_of(set.other), 0);
+	tear_down(&set);
+}
+
+static void a_taken_slot_is_not_bound_to_something_else(void **state)
+{
+	(void)state;
+	check_taken_slot(NULL);
+	check_taken_slot("6.1");
+}
+
+static void check_taken_addresses(const char *preset)
+{
+	struct set set = set_up(preset);
+
+	assert_int_equal(bind(set.mem, 0, 10, 0, 4), 0);
+	for (uint64_t gpa = 7; gpa < 14; gpa++)
+		assert_int_equal(bind(set.other, 1, gpa, 0, 4), -EEXIST);
+	assert_int_equal(bind(set.mem, 1, 13, 8, 1), -EEXIST);
+	assert_non_null(strstr(gmem_last_error(), "overlap"));
+	assert_int_equal(bind(set.other, 1, 6, 0, 4), 0);
+	assert_int_equal(bind(set.other, 2, 14, 4, 4), 0);
+	tear_down(&set);
+}
+
+static void taken_guest_addresses_are_not_bound_again(void **state)
+{
+	(void)state;
+	check_taken_addresses(NULL);
+	check_taken_addresses("6.1");
+}
+
+static void another_address_space_has_addresses_of_its_own(void **state)
+{
+	struct set set = set_up(NULL);
+
+	(void)state;
+	assert_int_equal(bind(set.mem, 3, 0, 0, 4), 0);
+	assert_int_equal(bind(set.mem, SECOND_SPACE | 3, 0, 0, 4), 0);
+	assert_int_equal(bind(set.mem, SECOND_SPACE | 4, 2, 8, 4), -EEXIST);
+	assert_int_equal(slots_of(set.mem), 2);
+	tear_down(&set);
+}
+
+static void check_same_again(const char *preset)
+{
+	struct set set = set_up(preset);
+
+	for (unsigned int i = 0; i < 3; i++)
+		assert_int_equal(bind(set.mem, 0, 0, 0, 4), 0);
+	assert_int_equal(slots_of(set.mem), 1);
+	assert_int_equal(gmem_unbind(set.mem, 0), 0);
+	assert_int_equal(gmem_unbind(set.mem, 0), -ENOENT);
+	tear_down(&set);
+}
+
+static void the_same_again_does_nothing(void **state)
+{
+	(void)state;
+	check_same_again(NULL);
+	check_same_again("6.1");
+	check_same_again("6.18");
+}
+
+static void memory_destroyed_while_bound_keeps_its_slot(void **state)
+{
+	struct set set = set_up("6.1");
+
+	(void)state;
+	assert_int_equal(bind(set.mem, 7, 0, 0, 4), 0);
+	gmem_destroy(set.mem);
+	set.mem = make(set.vm);
+	assert_int_equal(bind(set.mem, 7, 0, 0, 4), -EEXIST);
+	assert_int_equal(bind(set.mem, 8, 3, 0, 4), -EEXIST);
+	assert_int_equal(gmem_unbind(set.mem, 7), -ENOENT);
+	assert_int_equal(slot_count(set.vm_fd), 1);
+	tear_down(&set);
+}
+
+/* What the kernel is told */
+
+static void a_memslot_shows_a_mapping_of_its_range(void **state)
+{
+	struct set set = set_up("6.1");
+	struct fakekvm_slot slot;
+	void *address;
+
+	(void)state;
+	assert_int_equal(gmem_map(set.mem, 2 * page(), 8 * page(), &address, NULL), 0);
+	assert_int_equal(bind(set.mem, 9, 32, 4, 3), 0);
+	slot = slot_at(&set, 0);
+	assert_int_equal(slot.slot, 9);
+	assert_int_equal(slot.flags, 0);
+	assert_int_equal(slot.gpa, 32 * page());
+	assert_int_equal(slot.size, 3 * page());
+	assert_int_equal(slot.hva, (uintptr_t)address + 2 * page()); /* the mapping that was there */
+	assert_int_equal(slot.file, 0);
+	tear_down(&set);
+}
+
+static void a_mapping_is_made_for_a_memslot_that_has_none(void **state)
+{
+	struct set set = set_up("6.1");
+	void *address;
+
+	(void)state;
+	assert_int_equal(bind(set.mem, 0, 0, 4, 3), 0);
+	assert_int_equal(gmem_map(set.mem, 4 * page(), 3 * page(), &address, NULL), 0);
+	assert_int_equal(slot_at(&set, 0).hva, (uintptr_t)address);
+	assert_int_equal(gmem_unmap(set.mem, 0, PAGES * page()), -EBUSY);
+	assert_int_equal(gmem_unbind(set.mem, 0), 0);
+	assert_int_equal(gmem_unmap(set.mem, 0, PAGES * page()), 0);
+	tear_down(&set);
+}
+
+static void a_guest_memfd_is_bound_to_its_file(void **state)
+{
+	struct set set = set_up("6.18");
+	struct fakekvm_slot slot;
+	void *address;
+
+	(void)state;
+	assert_int_equal(bind(set.mem, 0, 0, 4, 3), 0);
+	assert_int_equal(gmem_map(set.mem, 4 * page(), 3 * page(), &address, NULL), 0);
+	slot = slot_at(&set, 0);
+	assert_int_equal(slot.flags, KVMI_MEM_GUEST_MEMFD);
+	assert_int_not_equal(slot.file, 0);
+	assert_int_equal(slot.offset, 4 * page());
+	assert_int_equal(slot.hva, (uintptr_t)address); /* KVM reads page tables' contents there: it must be the same range */
+	tear_down(&set);
+}
+
+static void flags_make_a_plain_memslot_of_a_guest_memfd(void **state)
+{
+	struct set set = set_up("6.18");
+
+	(void)state;
+	assert_int_equal(bind_with(set.mem, 0, 0, 0, 2, GMEM_BIND_DIRTY_LOG), 0);
+	assert_int_equal(bind_with(set.mem, 1, 8, 4, 2, GMEM_BIND_READONLY), 0);
+	assert_int_equal(slot_at(&set, 0).flags, KVMI_MEM_LOG_DIRTY_PAGES);
+	assert_int_equal(slot_at(&set, 1).flags, KVMI_MEM_READONLY);
+	assert_int_equal(slot_at(&set, 0).file, 0);
+	tear_down(&set);
+}
+
+static void flags_are_changed_in_place(void **state)
+{
+	struct set set = set_up("6.1");
+
+	(void)state;
+	assert_int_equal(bind(set.mem, 0, 0, 0, 4), 0);
+	assert_int_equal(bind_with(set.mem, 0, 0, 0, 4, GMEM_BIND_DIRTY_LOG), 0);
+	assert_int_equal(slot_at(&set, 0).flags, KVMI_MEM_LOG_DIRTY_PAGES);
+	assert_int_equal(bind(set.mem, 0, 0, 0, 4), 0);
+	assert_int_equal(slot_at(&set, 0).flags, 0);
+	assert_int_equal(slots_of(set.mem), 1);
+	tear_down(&set);
+}
+
+static void flags_that_kvm_refuses_to_change_stay(void **state)
+{
+	struct set set = set_up("6.1");
+	unsigned int asked;
+
+	(void)state;
+	assert_int_equal(bind(set.mem, 0, 0, 0, 4), 0);
+	assert_int_equal(bind_with(set.mem, 0, 0, 0, 4, GMEM_BIND_READONLY), -EINVAL);
+	assert_non_null(strstr(gmem_last_error(), "(EINVAL, from the kernel)"));
+	assert_int_equal(slot_at(&set, 0).flags, 0);
+	asked = fakekvm_calls("KVM_SET_USER_MEMORY_REGION");
+	assert_int_equal(bind(set.mem, 0, 0, 0, 4), 0); /* the record has not changed: nothing to do */
+	assert_int_equal(fakekvm_calls("KVM_SET_USER_MEMORY_REGION"), asked);
+	tear_down(&set);
+}
+
+static void check_refused_bind(const char *preset, const char *call, int error)
+{
+	struct set set = set_up(preset);
+
+	fakekvm_script(call, error, 1, 0);
+	assert_int_equal(bind(set.mem, 0, 0, 0, 4), -error);
+	assert_non_null(strstr(gmem_last_error(), call));
+	assert_non_null(strstr(gmem_last_error(), "from the kernel"));
+	assert_int_equal(slots_of(set.mem), 0);
+	assert_int_equal(gmem_unbind(set.mem, 0), -ENOENT);
+	assert_int_equal(gmem_unmap(set.mem, 0, PAGES * page()), 0); /* nothing is held */
+	assert_int_equal(bind(set.mem, 0, 0, 0, 4), 0);
+	tear_down(&set);
+}
+
+static void a_refused_memslot_leaves_no_record(void **state)
+{
+	(void)state;
+	check_refused_bind("6.1", "KVM_SET_USER_MEMORY_REGION", EINVAL);
+	check_refused_bind("6.1", "KVM_SET_USER_MEMORY_REGION", EEXIST);
+	check_refused_bind("6.1", "KVM_SET_USER_MEMORY_REGION", ENOMEM);
+	check_refused_bind("6.18", "KVM_SET_USER_MEMORY_REGION2", EIO);
+}
+
+static void check_failing_unbind(const char *preset)
+{
+	struct set set = set_up(preset);
+
+	assert_int_equal(bind(set.mem, 0, 0, 0, 4), 0);
+	fakekvm_script("KVM_SET_USER_MEMORY_REGION", ENOMEM, 1, 0);
+	assert_int_equal(gmem_unbind(set.mem, 0), -ENOMEM);
+	assert_int_equal(slots_of(set.mem), 1);
+	assert_int_equal(gmem_unmap(set.mem, 0, PAGES * page()), -EBUSY);
+	assert_int_equal(gmem_unbind(set.mem, 0), 0);
+	tear_down(&set);
+}
+
+static void a_memslot_that_cannot_be_deleted_stays(void **state)
+{
+	(void)state;
+	check_failing_unbind("6.1");
+	check_failing_unbind("6.18");
+}
+
+static void a_memslot_that_the_program_deleted_does_not_disturb_the_end(void **state)
+{
+	struct set set = set_up("6.1");
+
+	(void)state;
+	assert_int_equal(bind(set.mem, 0, 0, 0, 4), 0);
+	gmem_destroy(set.mem);
+	set.mem = NULL;
+	fakekvm_script("KVM_SET_USER_MEMORY_REGION", EINVAL, 1, 0);
+	gmem_destroy(set.other);
+	gmem_vm_close(set.vm); /* the leak check of every test says whether the mapping went */
+	assert_int_equal(fakekvm_calls("KVM_SET_USER_MEMORY_REGION"), 2);
+	close(set.vm_fd);
+}
+
+struct many {
+	struct gmem *mem;
+	pthread_barrier_t start;
+	unsigned int me;
+	int errors;
+};
+
+static void *bind_own(void *arg)
+{
+	struct many *many = arg;
+	unsigned int me = __atomic_fetch_add(&many->me, 1, __ATOMIC_RELAXED);
+	int errors = 0;
+
+	pthread_barrier_wait(&many->start);
+	for (unsigned int i = 0; i < 50; i++) {
+		errors += bind(many->mem, me, me * 4, me * 4, 4) != 0;
+		errors += bind(many->mem, me, 64, 0, 1) != -EEXIST;
+		errors += gmem_unbind(many->mem, me) != 0;
+	}
+	__atomic_fetch_add(&many->errors, errors, __ATOMIC_RELAXED);
+	return NULL;
+}
+
+static void threads_bind_slots_of_their_own(void **state)
+{
+	struct set set = set_up("6.1");
+	struct many many = { .mem = set.mem };
+	pthread_t threads[4];
+
+	(void)state;
+	assert_int_equal(pthread_barrier_init(&many.start, NULL, 4), 0);
+	for (unsigned int i = 0; i < 4; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, bind_own, &many), 0);
+	for (unsigned int i = 0; i < 4; i++)
+		assert_int_equal(pthread_join(threads[i], NULL), 0);
+	assert_int_equal(many.errors, 0);
+	assert_int_equal(slots_of(set.mem), 0);
+	pthread_barrier_destroy(&many.start);
+	tear_down(&set);
+}
+
+static const struct gt_test tests[] = {
+	GT(slots_are_counted, GT_NEEDS_NOTHING),
+	GT(a_taken_slot_is_not_bound_to_something_else, GT_NEEDS_NOTHING),
+	GT(taken_guest_addresses_are_not_bound_again, GT_NEEDS_NOTHING),
+	GT(another_address_space_has_addresses_of_its_own, GT_NEEDS_NOTHING),
+	GT(the_same_again_does_nothing, GT_NEEDS_NOTHING),
+	GT(memory_destroyed_while_bound_keeps_its_slot, GT_NEEDS_NOTHING),
+	GT(a_memslot_shows_a_mapping_of_its_range, GT_NEEDS_NOTHING),
+	GT(a_mapping_is_made_for_a_memslot_that_has_none, GT_NEEDS_NOTHING),
+	GT(a_guest_memfd_is_bound_to_its_file, GT_NEEDS_NOTHING),
+	GT(flags_make_a_plain_memslot_of_a_guest_memfd, GT_NEEDS_NOTHING),
+	GT(flags_are_changed_in_place, GT_NEEDS_NOTHING),
+	GT(flags_that_kvm_refuses_to_change_stay, GT_NEEDS_NOTHING),
+	GT(a_refused_memslot_leaves_no_record, GT_NEEDS_NOTHING),
+	GT(a_memslot_that_cannot_be_deleted_stays, GT_NEEDS_NOTHING),
+	GT(a_memslot_that_the_program_deleted_does_not_disturb_the_end, GT_NEEDS_NOTHING),
+	GT(threads_bind_slots_of_their_own, GT_NEEDS_NOTHING),
+};
+
+GT_MAIN("bind", tests)
