@@ -96,11 +96,33 @@ int gmemi_refuse(int code, const char *format, ...)
 	return conclude(code, (size_t)used, "the library");
 }
 
+/* What to check where the step itself knows nothing better. */
+static const char *advice_for(int code)
+{
+	switch (code) {
+	case -EMFILE:
+		return "no fd left: RLIMIT_NOFILE?";
+	case -ENFILE:
+		return "no fd left: fs.file-max?";
+	case -EFBIG:
+		return "RLIMIT_FSIZE?";
+	case -EPERM:
+	case -EACCES:
+		return "a security module or a seccomp filter?";
+	case -EBADF:
+		return "is the fd open, and for this?";
+	default:
+		return NULL;
+	}
+}
+
 int gmemi_failed(int code, const char *step, const char *advice)
 {
-	int used = snprintf(last.text, sizeof(last.text), "%s: %s failed%s%s", last.call, step, advice ? ": " : "",
-			    advice ? advice : "");
+	int used;
 
+	if (!advice)
+		advice = advice_for(code);
+	used = snprintf(last.text, sizeof(last.text), "%s: %s failed%s%s", last.call, step, advice ? ": " : "", advice ? advice : "");
 	return conclude(code, (size_t)used, "the kernel");
 }
 

@@ -55,6 +55,14 @@ static uint64_t page_size_for(uint64_t need)
 	return need & GMEM_NEED_HUGE_2M ? UINT64_C(2) << 20 : gmemi_sys_page_size();
 }
 
+static int check_length(uint64_t length, uint64_t page_size)
+{
+	if (length == 0 || length > LONGEST || !gmemi_aligned(length, page_size))
+		return gmemi_refuse(-EINVAL, "the length 0x%llx is 0, above 2^62 or not a multiple of the page size 0x%llx",
+				    (unsigned long long)length, (unsigned long long)page_size);
+	return 0;
+}
+
 static void close_files(struct gmem *mem)
 {
 	gmemi_sys_close(mem->fd);
@@ -103,7 +111,7 @@ static int create(struct gmem_vm *vm, uint64_t length, struct gmem **result, str
 	int r = check_opts(opts);
 
 	if (r == 0)
-		r = gmemi_range_check(0, length, page_size_for(opts->need), LONGEST);
+		r = check_length(length, page_size_for(opts->need));
 	if (r < 0)
 		return r;
 	mem = new_memory(vm, length, opts->need);
@@ -135,15 +143,6 @@ int gmem_create(struct gmem_vm *vm, uint64_t length, struct gmem **mem, const st
 	return r < 0 ? r : create(vm, length, mem, &o);
 }
 
-/* The VM ends, and memory that was destroyed while bound ends with it. */
-static void end_kept(struct gmemi_kept *kept)
-{
-	struct gmem *mem = (struct gmem *)kept; /* its first member */
-
-	gmemi_slots_end(mem);
-	free_memory(mem);
-}
-
 void gmem_destroy(struct gmem *mem)
 {
 	struct gmem_vm *vm;
@@ -152,12 +151,8 @@ void gmem_destroy(struct gmem *mem)
 	if (!mem)
 		return;
 	vm = mem->vm;
-	if (gmemi_slots_of(mem)) {
-		mem->kept.end = end_kept;
-		gmemi_vm_keep(vm, &mem->kept);
-	} else {
-		free_memory(mem);
-	}
+	gmemi_slots_end(mem);
+	free_memory(mem);
 	gmemi_vm_release(vm);
 }
 

@@ -22,7 +22,6 @@ struct gmemi_mapping {
 };
 
 struct gmem {
-	struct gmemi_kept kept; /* when it is destroyed while bound */
 	struct gmem_vm *vm;
 	int fd;
 	int shared_fd; /* -1, or the memfd of a pair */
@@ -63,7 +62,7 @@ void gmemi_mapping_end(struct gmem *mem);
 
 /* memory_bind.c */
 unsigned int gmemi_slots_of(struct gmem *mem);
-/* Deletes all memslots of the memory. A mapping whose memslot cannot be deleted stays in use for good: the guest may run on it. */
+/* Deletes all memslots of the memory. A mapping whose memslot cannot be deleted stays for good: the guest may run on it. */
 void gmemi_slots_end(struct gmem *mem);
 
 #endif

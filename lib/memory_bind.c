@@ -29,7 +29,7 @@ static uint32_t kvm_flags(uint64_t flags)
  * and leaves it to KVM to say so. */
 static uint32_t flags_for(const struct gmem *mem, uint64_t flags)
 {
-	bool plain = (flags || mem->need & GMEM_NEED_LAZY) && !(mem->need & GMEM_NEED_PRIVATE);
+	bool plain = (flags || mem->need & GMEM_NEED_LAZY) && !(mem->need & GMEM_NEED_PRIVATE); /* GMEM_BIND_PLAIN is a flag too */
 
 	return kvm_flags(flags) | (mem->backing == GMEM_BACKING_GUEST_MEMFD && !plain ? KVMI_MEM_GUEST_MEMFD : 0);
 }
@@ -69,13 +69,29 @@ static struct gmemi_slot *find(struct gmem_vm *vm, uint32_t number)
 	return slot;
 }
 
-static int check_gpa(struct gmem_vm *vm, uint32_t number, uint64_t gpa, uint64_t length)
+static bool same_addresses(const struct gmemi_slot *a, const struct gmemi_slot *b)
 {
-	for (struct gmemi_slot *slot = vm->slots; slot; slot = slot->next)
-		if (slot->number >> ADDRESS_SPACE_SHIFT == number >> ADDRESS_SPACE_SHIFT &&
-		    gmemi_range_overlaps(slot->gpa, slot->length, gpa, length))
+	return a->number >> ADDRESS_SPACE_SHIFT == b->number >> ADDRESS_SPACE_SHIFT &&
+	       gmemi_range_overlaps(a->gpa, a->length, b->gpa, b->length);
+}
+
+/* KVM lets a page of a guest_memfd be in one memslot only; up to 6.18 it says EINVAL, later EEXIST. */
+static bool same_file_range(const struct gmemi_slot *a, const struct gmemi_slot *b)
+{
+	return a->mem == b->mem && a->flags & b->flags & KVMI_MEM_GUEST_MEMFD &&
+	       gmemi_range_overlaps(a->offset, a->length, b->offset, b->length);
+}
+
+static int check_overlap(const struct gmemi_slot *wanted)
+{
+	for (struct gmemi_slot *slot = wanted->mem->vm->slots; slot; slot = slot->next) {
+		if (same_addresses(slot, wanted))
 			return gmemi_refuse(-EEXIST, "guest addresses from 0x%llx on overlap those of slot 0x%x",
-					    (unsigned long long)gpa, slot->number);
+					    (unsigned long long)wanted->gpa, slot->number);
+		if (same_file_range(slot, wanted))
+			return gmemi_refuse(-EEXIST, "part of the range is bound already, by slot 0x%x: a guest_memfd can be bound once",
+					    slot->number);
+	}
 	return 0;
 }
 
@@ -111,7 +127,7 @@ static int bind_new(const struct gmemi_slot *wanted)
 {
 	struct gmem_vm *vm = wanted->mem->vm;
 	struct gmemi_slot *slot;
-	int r = check_gpa(vm, wanted->number, wanted->gpa, wanted->length);
+	int r = check_overlap(wanted);
 
 	if (r < 0)
 		return r;
@@ -129,24 +145,32 @@ static int bind_new(const struct gmemi_slot *wanted)
 	return 0;
 }
 
-/* The same place again: only the flags can change, and only where KVM lets them. */
+static bool same_place(const struct gmemi_slot *a, const struct gmemi_slot *b)
+{
+	return a->mem == b->mem && a->gpa == b->gpa && a->offset == b->offset && a->length == b->length;
+}
+
+/* The same place again: KVM switches dirty logging, of a plain memslot, and nothing else. */
 static int bind_again(struct gmemi_slot *slot, const struct gmemi_slot *wanted, uint64_t flags)
 {
-	uint32_t before = slot->flags;
+	uint32_t before = slot->flags, change = (before & ~KVMI_MEM_GUEST_MEMFD) ^ kvm_flags(flags);
 	int r;
 
-	if (slot->mem != wanted->mem || slot->gpa != wanted->gpa || slot->offset != wanted->offset ||
-	    slot->length != wanted->length)
+	if (!same_place(slot, wanted))
 		return gmemi_refuse(-EEXIST, "slot 0x%x is bound to something else: unbind it first", slot->number);
-	if ((before & ~KVMI_MEM_GUEST_MEMFD) == kvm_flags(flags))
+	if (!change)
 		return 0;
-	slot->flags = kvm_flags(flags);
+	if (before & KVMI_MEM_GUEST_MEMFD)
+		return gmemi_refuse(-EOPNOTSUPP, "slot 0x%x is bound to the guest_memfd itself: KVM changes nothing there, "
+				    "bind with GMEM_BIND_PLAIN instead", slot->number);
+	if (change & ~KVMI_MEM_LOG_DIRTY_PAGES)
+		return gmemi_refuse(-EOPNOTSUPP, "KVM changes only dirty logging of slot 0x%x: unbind it first", slot->number);
+	slot->flags = before ^ change;
 	r = tell_kvm(slot, slot->length);
 	if (r == 0)
 		return 0;
 	slot->flags = before;
-	return gmemi_failed(r < 0 ? r : -EIO, "changing the memslot's flags",
-			    "KVM changes only dirty logging, and nothing of a memslot bound to a guest_memfd");
+	return gmemi_failed(r < 0 ? r : -EIO, "switching dirty logging", NULL);
 }
 
 static int bind_locked(struct gmemi_slot *wanted, uint64_t flags)
@@ -164,7 +188,7 @@ static int bind_locked(struct gmemi_slot *wanted, uint64_t flags)
 
 static int check_bind(struct gmem *mem, uint64_t gpa, uint64_t offset, uint64_t length, uint64_t flags)
 {
-	int r = gmemi_opts_flags(flags, GMEM_BIND_READONLY | GMEM_BIND_DIRTY_LOG, "opts->flags");
+	int r = gmemi_opts_flags(flags, GMEM_BIND_READONLY | GMEM_BIND_DIRTY_LOG | GMEM_BIND_PLAIN, "opts->flags");
 
 	if (r == 0)
 		r = gmemi_range_check(offset, length, mem->page_size, mem->length);
@@ -274,27 +298,35 @@ static bool may_run_on(struct gmemi_slot *slot)
 {
 	int r = gmemi_vm_forked(slot->mem->vm) ? 0 : delete_slot(slot);
 
-	if (r == 0 || r == -EIO || r == -EINVAL)
-		return false;
-	gmemi_note(GMEM_LOG_ERROR, "%s: memslot 0x%x cannot be deleted (error %d): its mapping is left in place", gmemi_entered(),
-		  slot->number, -r);
-	return true;
+	return r != 0 && r != -EIO && r != -EINVAL;
+}
+
+/* How many of them cannot be deleted. */
+static unsigned int delete_all(struct gmem *mem)
+{
+	struct gmemi_slot *slot, *next;
+	unsigned int stuck = 0;
+
+	for (slot = mem->vm->slots; slot; slot = next) {
+		next = slot->next;
+		if (slot->mem != mem)
+			continue;
+		if (may_run_on(slot))
+			stuck++;
+		else if (slot->mapping)
+			slot->mapping->users--; /* without its lock: whoever destroys the memory has it alone */
+		forget(mem->vm, slot);
+	}
+	return stuck;
 }
 
 void gmemi_slots_end(struct gmem *mem)
 {
-	struct gmemi_slot *slot = mem->vm->slots;
+	unsigned int stuck;
 
-	while (slot) {
-		struct gmemi_slot *next = slot->next;
-
-		if (slot->mem == mem) {
-			bool in_use = may_run_on(slot);
-
-			if (slot->mapping && !in_use)
-				slot->mapping->users--; /* without its lock: nobody can reach the memory any more */
-			forget(mem->vm, slot);
-		}
-		slot = next;
-	}
+	lock_slots(mem->vm);
+	stuck = delete_all(mem);
+	unlock_slots(mem->vm);
+	if (stuck)
+		gmemi_note(GMEM_LOG_ERROR, "%s: %u memslots cannot be deleted: their mappings are left in place", gmemi_entered(), stuck);
 }

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
@@ -102,10 +103,20 @@ int gmemi_sys_memfd(const char *name, unsigned int flags)
 	return moved_up(memfd_create(name, flags | MFD_CLOEXEC));
 }
 
+/* Beyond RLIMIT_FSIZE the kernel sends SIGXFSZ, which ends the process unless somebody thought of it. */
+static bool beyond_limit(uint64_t length)
+{
+	struct rlimit limit;
+
+	return getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && length > limit.rlim_cur;
+}
+
 int gmemi_sys_resize(int fd, uint64_t length)
 {
 	int r;
 
+	if (beyond_limit(length))
+		return -EFBIG;
 	do
 		r = ftruncate(fd, (off_t)length);
 	while (r == -1 && errno == EINTR);

@@ -65,7 +65,7 @@ int gmem_vcpu_open(struct gmem_vm *vm, int vcpu_fd, struct gmem_vcpu **result)
 		return -ENOMEM;
 	vcpu->entry.fd = gmemi_sys_dup(vcpu_fd);
 	if (vcpu->entry.fd < 0) {
-		r = gmemi_failed(vcpu->entry.fd, "duplicating the vCPU fd", "RLIMIT_NOFILE?");
+		r = gmemi_failed(vcpu->entry.fd, "duplicating the vCPU fd", NULL);
 		gmemi_free(vcpu);
 		return r;
 	}

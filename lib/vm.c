@@ -89,7 +89,7 @@ static int take_fd(struct gmem_vm *vm, int vm_fd)
 	if (r < 0)
 		return r;
 	vm->fd = gmemi_sys_dup(vm_fd);
-	return vm->fd < 0 ? gmemi_failed(vm->fd, "duplicating the VM fd", "RLIMIT_NOFILE?") : 0;
+	return vm->fd < 0 ? gmemi_failed(vm->fd, "duplicating the VM fd", NULL) : 0;
 }
 
 /* A VM whose attributes cannot be PRIVATE is a plain one; which of the others it is, nobody can tell. */
@@ -174,12 +174,6 @@ void gmemi_vm_claim(struct gmem_vm *vm)
 
 static void end(struct gmem_vm *vm)
 {
-	while (vm->kept) {
-		struct gmemi_kept *kept = vm->kept;
-
-		vm->kept = kept->next;
-		kept->end(kept);
-	}
 	unmark_alive(vm);
 	gmemi_sys_close(vm->fd);
 	pthread_mutex_destroy(&vm->lock);
@@ -191,14 +185,6 @@ void gmemi_vm_release(struct gmem_vm *vm)
 {
 	if (atomic_fetch_sub_explicit(&vm->claims, 1, memory_order_acq_rel) == 1)
 		end(vm);
-}
-
-void gmemi_vm_keep(struct gmem_vm *vm, struct gmemi_kept *kept)
-{
-	gmemi_vm_lock(vm);
-	kept->next = vm->kept;
-	vm->kept = kept;
-	gmemi_vm_unlock(vm);
 }
 
 void gmemi_vm_add_vcpu(struct gmem_vm *vm, struct gmemi_vcpu_entry *entry)

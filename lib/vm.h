@@ -21,12 +21,6 @@ struct gmemi_verdict {
 	const char *hint;
 };
 
-/* Something that lives until the VM ends although nobody can reach it any more. */
-struct gmemi_kept {
-	struct gmemi_kept *next;
-	void (*end)(struct gmemi_kept *kept);
-};
-
 /* A vCPU fd that probes may ask. */
 struct gmemi_vcpu_entry {
 	struct gmemi_vcpu_entry *next;
@@ -43,7 +37,6 @@ struct gmem_vm {
 	const volatile uint32_t *alive; /* a page that fork wipes in the child */
 	pthread_mutex_t lock;		/* guards what follows, up to the next lock; never held in a slow call */
 	struct gmemi_vcpu_entry *vcpus;
-	struct gmemi_kept *kept;
 	struct gmemi_verdict known[GMEMI_FEATURES];
 	int demoted[GMEMI_ROWS];	/* why a row of a chain is out of use since run time, 0 = it is not */
 	pthread_mutex_t slots_lock; /* guards the line below, also while KVM is told of a memslot */
@@ -60,8 +53,6 @@ void gmemi_vm_unlock(struct gmem_vm *vm);
 
 void gmemi_vm_claim(struct gmem_vm *vm);
 void gmemi_vm_release(struct gmem_vm *vm); /* the last one ends it */
-/* Ends `kept` when the VM ends. */
-void gmemi_vm_keep(struct gmem_vm *vm, struct gmemi_kept *kept);
 
 void gmemi_vm_add_vcpu(struct gmem_vm *vm, struct gmemi_vcpu_entry *entry);
 void gmemi_vm_remove_vcpu(struct gmem_vm *vm, struct gmemi_vcpu_entry *entry);

@@ -77,7 +77,7 @@ enum gmem_backing gmemi_backing_of(enum gmem_mechanism made_by)
 
 static struct gmemi_judgement passed_over(const char *why)
 {
-	return (struct gmemi_judgement){ .state = GMEM_PRESENT, .why = why };
+	return (struct gmemi_judgement){ .state = GMEM_ABSENT, .why = why };
 }
 
 static const char *why_not(const struct gmemi_verdict *verdict)

@@ -34,7 +34,7 @@ static struct gmem_step explain(struct gmem_vm *vm, const struct gmemi_chain_row
 		return step;
 	judgement = gmemi_chain_judge(vm, row, wish);
 	step.feature = judgement.feature;
-	step.state = judgement.state;
+	step.state = judgement.feature ? judgement.state : GMEM_UNDETERMINED;
 	step.why = judgement.why;
 	if (judgement.usable) {
 		step.chosen = gmemi_chain_pick(vm, row->task, wish, NULL) == row;

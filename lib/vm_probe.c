@@ -113,6 +113,8 @@ struct gmemi_verdict gmemi_from_error(const struct gmemi_probe_row *row, int err
 	case -EACCES:
 	case -EPERM:
 		return gmemi_forbidden(row, error, hint ? hint : "a security module or seccomp filter refuses it");
+	case -EFBIG:
+		return gmemi_forbidden(row, error, "raise RLIMIT_FSIZE");
 	case -EIO:
 		return gmemi_undetermined(row, error, "the VM belongs to another process or is dead: ask in the one that made it");
 	case -EMFILE:

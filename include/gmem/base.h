@@ -5,12 +5,12 @@
  * Rules that hold for the whole library:
  *
  * - **Results.** A call returns 0, a small non-negative answer, or a negative errno value. `errno` itself is not part of the
- *   contract. Outputs are written on success only; a `done` output is written always, and the call can be repeated with
- *   `offset + done` and `length - done` to go on where it stopped.
+ *   contract. Outputs are written on success only; a `done` output is written always, and the call can be made again
+ *   to go on where it stopped: with `offset + done` and `length - done` if that is not 0, and its source moved on by `done` as well.
  * - **Codes.** Codes of the kernel pass untouched. Codes the library makes itself have one meaning each: -EINVAL bad argument,
  *   -E2BIG an option of a later library (flag bit or non-zero tail of an options struct), -EOPNOTSUPP nothing here can do it,
  *   -EEXIST taken already, -EBUSY still in use, -ENOENT no such thing, -ESTALE handle used after fork,
- *   -ECANCELED a callback said no, -ENODATA the input ended, -EIO the kernel answered what it never should, -ENOMEM out of
+ *   -ECANCELED a callback said no, -ENODATA the input ended, -EFBIG the memory is larger than RLIMIT_FSIZE, -EIO the kernel answered what it never should, -ENOMEM out of
  *   memory. gmem_last_error() says whether a code came from the kernel or from the library.
  * - **Optional arguments** travel in a struct whose first member is its size; NULL means defaults, and so does
  *   a struct whose other members are all zero. Reserved members must be zero.
@@ -59,7 +59,7 @@ typedef void (*gmem_log_fn)(void *user, enum gmem_log_level level, const char *t
 
 /** How something was done.
  *
- * Information only: it is printed, counted and compared by tests, and never asked of a caller. Later libraries add values at the
+ * Information only: it is printed, counted and compared by tests; no caller has to name one. Later libraries add values at the
  * end, so a program must expect values that it does not know.
  */
 enum gmem_mechanism {
@@ -70,7 +70,6 @@ enum gmem_mechanism {
 	GMEM_MECH_GUEST_MEMFD_PAIR = 4,  /**< Private half a guest_memfd, shared half a memfd. */
 	GMEM_MECH_WRITE = 10,            /**< Filled by pwrite() on the file. */
 	GMEM_MECH_MAPPING = 11,          /**< Filled through a shared mapping, allocated in bulk first. */
-	GMEM_MECH_SPLICE = 12,           /**< Filled by splice() from a file or pipe. */
 	GMEM_MECH_POPULATE_IOCTL = 13,   /**< Filled by the proposed KVM_GUEST_MEMFD_POPULATE. */
 	GMEM_MECH_IN_PLACE = 14,         /**< Filled while shared, then converted. */
 	GMEM_MECH_SNP_UPDATE = 15,       /**< Measured in by SNP_LAUNCH_UPDATE. */
@@ -99,9 +98,9 @@ GMEM_API const char *gmem_version(void);
 /** The calling thread's last failure, as one sentence.
  *
  * It names the public call, the step that failed, the code, whether the kernel or the library made it, and what to check. It stays
- * until the next failure in the same thread; a call that succeeds leaves it alone.
+ * until the next failing call in the same thread; a call that succeeds leaves it alone.
  *
- * @return never NULL; "" if no call has failed in this thread; valid until this thread's next call of the library
+ * @return never NULL; "" if no call has failed in this thread; valid until this thread's next failing call
  *
  * @threads{any} @blocks{no} @since{0.1}
  */

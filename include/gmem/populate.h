@@ -4,6 +4,18 @@
  *
  * Ranges here are in bytes, not pages: a kernel image or a device tree of odd size goes in as it is, and a call that stopped in the
  * middle of a page can be gone on with. Bytes of a page outside the range keep what they are (zeros, in new memory).
+ *
+ * To go on after -EINTR, -EAGAIN or -ECANCELED:
+ *
+ *     while (at < length) {
+ *             r = gmem_populate_fd(mem, at, length - at, fd, at, &done, NULL);
+ *             at += done;
+ *             if (r < 0 && r != -EINTR)
+ *                     break;
+ *     }
+ *
+ * A vCPU may run meanwhile: it sees the old or the new content of each byte in the range. Calls on overlapping ranges at the same time
+ * leave either content, byte by byte.
  */
 #ifndef GMEM_POPULATE_H
 #define GMEM_POPULATE_H
@@ -25,8 +37,8 @@ struct gmem;
  * Called in the thread that populates, with no lock of the library held; it may call the library.
  *
  * @param user    `user` of the options
- * @param done    bytes dealt with so far, zeros included
- * @param length  bytes in all
+ * @param done    bytes that this call has dealt with so far, zeros included
+ * @param length  bytes that this call was asked for
  * @return 0 to go on; anything else ends the call with -ECANCELED, unless everything is done already
  *
  * @threads{callback} @since{0.1}
@@ -37,7 +49,7 @@ typedef int (*gmem_progress_fn)(void *user, uint64_t done, uint64_t length);
 struct gmem_populate_opts {
 	uint64_t size;             /**< sizeof(struct gmem_populate_opts) */
 	uint64_t flags;            /**< GMEM_POPULATE_* */
-	uint64_t chunk;            /**< bytes a step, a multiple of the page size; 0 = chosen */
+	uint64_t chunk;            /**< bytes a step at most, but for holes and zeros; a multiple of the page size, 1 GiB at most; 0 = chosen */
 	gmem_progress_fn progress; /**< told after every step, or NULL */
 	void *user;                /**< for `progress` */
 	uint32_t mechanism;        /**< force this enum gmem_mechanism (tests, benchmarks); 0 = the best that works */
@@ -51,7 +63,7 @@ struct gmem_populate_opts {
  * @param mem     the memory
  * @param offset  where to begin in the memory; bytes, at any alignment
  * @param length  bytes, not 0, within the memory
- * @param data    `length` readable bytes, at any alignment, read once
+ * @param data    `length` readable bytes, at any alignment, read in the calling thread
  * @param done    out, may be NULL, else always written: bytes dealt with
  * @param opts    options, or NULL
  * @return 0; -EINVAL a bad argument or option, or part of a page in memory that only takes whole pages (no GMEM_NEED_MAPPABLE);
@@ -64,7 +76,7 @@ struct gmem_populate_opts {
 GMEM_API int gmem_populate(struct gmem *mem, uint64_t offset, uint64_t length, const void *data, uint64_t *done,
 			   const struct gmem_populate_opts *opts);
 
-/** Fills shared memory from a file, memfd, pipe or socket.
+/** Fills shared memory from a file, memfd, pipe or stream socket (of a packet, what does not fit is lost).
  *
  * Holes of a file are not read: they are zeros. When the input ends early the result is -ENODATA and everything that was there is
  * in: `done` is exact to the byte. For a program that gave all its memory as `length` to load a file of any size that is success.
@@ -78,7 +90,8 @@ GMEM_API int gmem_populate(struct gmem *mem, uint64_t offset, uint64_t length, c
  *                   memory; none is consumed and lost, except by a failure to store what was just read (at most one step)
  * @param opts       options, or NULL
  * @return 0; -ENODATA the input ended before `length`; -EAGAIN nothing to read now on a non-blocking `fd`: poll it and go on;
- *         -EINTR a signal came while waiting for input: go on; -EBADF, -EISDIR, -EIO and other codes of read(); else as
+ *         -EINTR a signal whose handler has no SA_RESTART came while
+ *         waiting for input: go on; -EBADF, -EISDIR, -EIO and other codes of read(); else as
  *         gmem_populate()
  *
  * @threads{any} @blocks{waits} (for the input) @kernel{memfd: any; guest_memfd: 6.18} @since{0.1}

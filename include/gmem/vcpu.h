@@ -23,7 +23,7 @@ struct gmem_vcpu;
  * ioctl on a vCPU wait until KVM_RUN has returned. Nothing happens to the vCPU itself.
  *
  * @param vm       the VM, opened on a VM fd; -EINVAL if it was opened without one
- * @param vcpu_fd  result of KVM_CREATE_VCPU on that VM; duplicated, so it may be closed at once
+ * @param vcpu_fd  result of KVM_CREATE_VCPU on that VM (which VM is not checked); duplicated, so it may be closed at once
  * @param vcpu     out: the handle; give it up with gmem_vcpu_close()
  * @return 0; -EINVAL `vm` or `vcpu` is NULL, or `vcpu_fd` is no vCPU; -EIO the vCPU belongs to a VM of another process;
  *         -EBADF `vcpu_fd` is not open; -EMFILE or -ENFILE no fd left; -ENOMEM; -ESTALE after fork

@@ -32,7 +32,7 @@ enum gmem_vm_kind {
 struct gmem_vm_open_opts {
 	uint64_t size;     /**< sizeof(struct gmem_vm_open_opts) */
 	uint64_t flags;    /**< GMEM_VM_RFC_IOCTLS or 0 */
-	uint32_t kind;     /**< enum gmem_vm_kind; means nothing without a VM */
+	uint32_t kind;     /**< enum gmem_vm_kind; believed, since it cannot be checked; means nothing without a VM */
 	uint32_t reserved; /**< must be 0 */
 };
 
@@ -151,9 +151,7 @@ GMEM_API int gmem_vm_open(int vm_fd, struct gmem_vm **vm, const struct gmem_vm_o
 
 /** Gives up the caller's claim on the view.
  *
- * Memory made from it goes on working. When the last claim is gone (this one, and those of its memory and vCPUs), memslots that
- * libgmem bound and that are still there are deleted from the VM before their memory goes away, so that a guest never runs on
- * addresses that have become something else.
+ * Memory and vCPUs made from it go on working: they have claims of their own, so the handles can be given up in any order.
  *
  * @param vm  from gmem_vm_open(), or NULL; closed once, by whoever opened it, when no other call on it is under way
  *

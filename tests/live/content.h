@@ -12,8 +12,8 @@
 uint64_t content_seed(void);
 /* xorshift64: never 0. */
 uint64_t content_random(uint64_t *seed);
-/* A fresh image in a buffer that all callers share: runs of random pages, runs of zero pages, single zero pages, and pages with one
- * byte that is not zero, first or last. length: at most CONTENT_MOST, a multiple of 4096. */
+/* A fresh image in a buffer that all callers share: runs of random pages, runs of zero pages, single zero pages, and pages
+ * with one byte that is not zero, first or last. length: at most CONTENT_MOST, a multiple of 4096. */
 unsigned char *content_make(size_t length, uint64_t *seed);
 /* The same as a file (memfd), where half of the zero pages are holes. */
 int content_file(const unsigned char *content, size_t length, uint64_t *seed);

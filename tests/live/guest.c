@@ -129,8 +129,8 @@ static void write_tables(unsigned char *home)
 		directory[i] = i << 21 | 0x87; /* ... and 2 MiB large */
 }
 
-/* A map of zeros: all ports allowed. IOPL says so too, but a KVM without hardware loses that after some exits, and then looks for a
- * task state segment, which is at guest address 0 unless told otherwise: in the memory under test. */
+/* A map of zeros: all ports allowed. IOPL says so too, but a KVM without hardware loses that after some exits, and then
+ * looks for a task state segment, which is at guest address 0 unless told otherwise: in the memory under test. */
 static void write_task(unsigned char *home)
 {
 	home[TASK * 4096 + TASK_BITMAP] = TASK_BITMAP + 2;
@@ -138,7 +138,8 @@ static void write_task(unsigned char *home)
 
 static void make_home(struct guest *guest)
 {
-	struct kvm_userspace_memory_region region = { .slot = GUEST_SLOT, .guest_phys_addr = GUEST_HOME,
+	struct kvm_userspace_memory_region region = { .slot = GUEST_SLOT,
+						      .guest_phys_addr = GUEST_HOME,
 						      .memory_size = HOME_SIZE };
 
 	guest->home = mmap(NULL, HOME_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -152,8 +153,9 @@ static void make_home(struct guest *guest)
 
 static struct kvm_segment segment(uint16_t selector, uint8_t type)
 {
-	return (struct kvm_segment){ .limit = 0xffffffff, .selector = selector, .type = type, .present = 1, .dpl = 3, .s = 1,
-				     .g = 1 };
+	return (struct kvm_segment){
+		.limit = 0xffffffff, .selector = selector, .type = type, .present = 1, .dpl = 3, .s = 1, .g = 1
+	};
 }
 
 static void set_mode(int vcpu)
@@ -170,9 +172,9 @@ static void set_mode(int vcpu)
 	sregs.tr.limit = 4095;
 	sregs.tr.s = sregs.tr.dpl = sregs.tr.g = 0;
 	sregs.cr3 = GUEST_HOME + PML4 * 4096;
-	sregs.cr4 = 1 << 5;		       /* PAE */
+	sregs.cr4 = 1 << 5;                    /* PAE */
 	sregs.cr0 = 0x80000000u | 1u << 4 | 1; /* paging, protection */
-	sregs.efer = 1 << 10 | 1 << 8;	       /* long mode, active and enabled */
+	sregs.efer = 1 << 10 | 1 << 8;         /* long mode, active and enabled */
 	assert_int_equal(ioctl(vcpu, KVM_SET_SREGS, &sregs), 0);
 }
 
@@ -277,7 +279,9 @@ static void set_regs(struct guest *guest, const unsigned char *code, uint64_t ra
 
 static bool run_code(struct guest *guest, enum job job, uint64_t rax, uint64_t gpa, uint64_t words, uint64_t *result)
 {
-	static const unsigned char *const codes[] = { [SUM] = guest_code, [LOAD] = guest_code_load, [STORE] = guest_code_store };
+	static const unsigned char *const codes[] = {
+		[SUM] = guest_code, [LOAD] = guest_code_load, [STORE] = guest_code_store
+	};
 	uint32_t low = 0, high = 0;
 	bool memory;
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* A small guest: one vCPU in long mode at CPL 3 with IOPL 3 (the mode that runs fast everywhere), guest addresses mapped one to one
- * by pages of 2 MiB. Its program and page tables lie in a memslot of their own, so the memory under test is all the test's. What it
- * sees it reports by port I/O. A guest that does not do as it should fails the test; one that hangs is stopped by a timer. */
+/* A small guest: one vCPU in long mode at CPL 3 with IOPL 3 (the mode that runs fast everywhere), guest addresses mapped
+ * one to one by pages of 2 MiB. Its program and page tables lie in a memslot of their own, so the memory under test is all
+ * the test's. What it sees it reports by port I/O. A guest that does not do as it should fails the test; one that hangs is
+ * stopped by a timer. */
 #ifndef GUEST_H
 #define GUEST_H
 

@@ -42,8 +42,9 @@ int promise_gmem(int vm, uint64_t size, uint64_t flags)
 
 int promise_slot(int vm, uint32_t slot, uint32_t flags, uint64_t gpa, uint64_t size, const void *address, int gmem)
 {
-	struct region2 region = { .slot = slot, .flags = flags, .gpa = gpa, .size = size, .address = (uintptr_t)address,
-				  .gmem = (uint32_t)gmem };
+	struct region2 region = {
+		.slot = slot, .flags = flags, .gpa = gpa, .size = size, .address = (uintptr_t)address, .gmem = (uint32_t)gmem
+	};
 
 	return promise_errno(ioctl(vm, 0x40a0ae49ul, &region));
 }

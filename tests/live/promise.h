@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* For tests of the kernel itself: each holds it to one thing that libgmem relies on. They call the kernel, never the library. */
+/* For tests of the kernel itself: each holds it to one thing that libgmem relies on. They call the kernel, never the
+ * library. */
 #ifndef PROMISE_H
 #define PROMISE_H
 

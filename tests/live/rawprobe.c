@@ -92,13 +92,17 @@ static int errno_of(int result)
 
 int raw_slot(int vm, unsigned int flags, unsigned long length, void *address, int gmem)
 {
-	struct raw_region region = { .slot = RAW_SLOT, .flags = flags, .gpa = RAW_GPA, .size = length,
-				     .address = (uintptr_t)address, .fd = (uint32_t)gmem };
+	struct raw_region region = { .slot = RAW_SLOT,
+				     .flags = flags,
+				     .gpa = RAW_GPA,
+				     .size = length,
+				     .address = (uintptr_t)address,
+				     .fd = (uint32_t)gmem };
 
 	return errno_of(ioctl(vm, RAW_SET_USER_MEMORY_REGION2, &region));
 }
 
-/* --- KVM ------------------------------------------------------------------------------------------------------------------------ */
+/* --- KVM --- */
 
 static enum raw_state raw_kvm(const struct raw_machine *machine, unsigned long unused)
 {
@@ -241,7 +245,7 @@ static enum raw_state raw_sev(const struct raw_machine *machine, unsigned long u
 	return raw_of_errno(errno_of(ioctl(machine->vm, RAW_MEMORY_ENCRYPT_OP, NULL)));
 }
 
-/* --- memory that is not KVM's ---------------------------------------------------------------------------------------------------- */
+/* --- memory that is not KVM's --- */
 
 static enum raw_state after(int fd, int error)
 {
@@ -293,7 +297,7 @@ static enum raw_state raw_madv_populate(const struct raw_machine *machine, unsig
 	return raw_of_errno(error);
 }
 
-/* --- the table ------------------------------------------------------------------------------------------------------------------- */
+/* --- the table --- */
 
 static const struct {
 	const char *feature;
@@ -370,14 +374,14 @@ const char *raw_state_name(enum raw_state state)
 	return names[state];
 }
 
-struct raw_machine raw_machine_new(void)
+struct raw_machine raw_machine_new(unsigned long type)
 {
 	struct raw_machine machine = { .vm = -1, .vcpu = -1 };
 	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 
 	if (kvm < 0)
 		return machine;
-	machine.vm = ioctl(kvm, KVM_CREATE_VM, 0ul);
+	machine.vm = ioctl(kvm, KVM_CREATE_VM, type);
 	close(kvm);
 	if (machine.vm >= 0)
 		machine.vcpu = ioctl(machine.vm, KVM_CREATE_VCPU, 0ul);

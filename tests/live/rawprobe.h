@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* A second opinion on every feature that libgmem probes: own numbers, own calls, and where the library asks a harmless question this
- * does the real thing instead (binds a memslot, sets an attribute, writes a page). Nothing here calls or includes the library. */
+/* A second opinion on every feature that libgmem probes: own numbers, own calls, and where the library asks a harmless
+ * question this does the real thing instead (binds a memslot, sets an attribute, writes a page). Nothing here calls or
+ * includes the library. */
 #ifndef RAWPROBE_H
 #define RAWPROBE_H
 
@@ -16,8 +17,8 @@ struct raw_machine {
 	bool rfc; /* ioctl numbers that were used again may be tried */
 };
 
-/* A VM of type 0 with one vCPU; what cannot be had is -1. */
-struct raw_machine raw_machine_new(void);
+/* A VM of a type (0 = the default) with one vCPU; what cannot be had is -1. */
+struct raw_machine raw_machine_new(unsigned long type);
 void raw_machine_end(struct raw_machine *machine);
 
 /* By the library's name of the feature. False: no such feature is known here. */

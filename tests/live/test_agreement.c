@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What libgmem says of every feature, what gmem-info prints of it, and what an independent raw probe finds are the same: as root, as an
- * ordinary user, with a VM, without one, and in a process that gave up its privilege after it had made the VM. */
+/* What libgmem says of every feature is what an independent raw probe finds: as root, as an ordinary user, with a VM of each
+ * type, without one, and in a process that gave up its privilege after it had made the VM. */
 #include <gmem.h>
 
 #include <errno.h>
@@ -17,8 +17,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "agreement.h"
 #include "gt.h"
-#include "rawprobe.h"
 
 _Static_assert((int)RAW_UNDETERMINED == GMEM_UNDETERMINED && (int)RAW_ABSENT == GMEM_ABSENT &&
 		       (int)RAW_FORBIDDEN == GMEM_FORBIDDEN && (int)RAW_PRESENT == GMEM_PRESENT,
@@ -49,20 +49,6 @@ static void view_close(struct view *view)
 	gmem_vm_close(view->vm);
 }
 
-/* True: they agree. */
-static bool compare(const struct raw_machine *machine, const char *name, int state, const char *whose)
-{
-	enum raw_state raw;
-
-	if (!raw_probe(machine, name, &raw))
-		fail_msg("%s: no raw probe is written for it in tests/live/rawprobe.c", name);
-	if ((int)raw == state)
-		return true;
-	printf("  %s: %s says %s, the raw probe %s\n", name, whose, state < 0 ? "an error" : raw_state_name((enum raw_state)state),
-	       raw_state_name(raw));
-	return false;
-}
-
 /* A probe's words: what was tried, always; what to change, for what is withheld. */
 static bool has_words(const char *name, int state, const struct gmem_probe *probe)
 {
@@ -89,7 +75,7 @@ static void assert_library_agrees(struct view *view)
 		struct gmem_probe probe = { .size = sizeof(probe) };
 		int state = gmem_vm_probe(view->vm, (enum gmem_feature)i, &probe);
 
-		wrong += !compare(&view->machine, name, state, "libgmem");
+		wrong += !agreement(&view->machine, name, state, "libgmem");
 		wrong += !has_words(name, state, &probe);
 	}
 	fflush(stdout);
@@ -106,11 +92,9 @@ static void agree_on(struct raw_machine machine, uint64_t flags)
 	view_close(&view);
 }
 
-static const struct raw_machine no_machine = { .vm = -1, .vcpu = -1 };
-
 static void with_a_vm(void **state)
 {
-	struct raw_machine machine = raw_machine_new();
+	struct raw_machine machine = raw_machine_new(0);
 
 	(void)state;
 	agree_on(machine, 0);
@@ -119,7 +103,7 @@ static void with_a_vm(void **state)
 
 static void with_a_vm_without_a_vcpu(void **state)
 {
-	struct raw_machine machine = raw_machine_new();
+	struct raw_machine machine = raw_machine_new(0);
 	struct raw_machine without = { .vm = machine.vm, .vcpu = -1 };
 
 	(void)state;
@@ -129,21 +113,41 @@ static void with_a_vm_without_a_vcpu(void **state)
 
 static void with_numbers_that_were_used_again(void **state)
 {
-	struct raw_machine machine = raw_machine_new();
+	struct raw_machine machine = raw_machine_new(0);
 
 	(void)state;
 	agree_on(machine, GMEM_VM_RFC_IOCTLS);
 	raw_machine_end(&machine);
 }
 
+/* Beyond the default one. */
+static void with_vms_of_other_types(void **state)
+{
+	unsigned int made = 0;
+
+	(void)state;
+	for (unsigned long type = 1; type <= 5; type++) {
+		struct raw_machine machine = raw_machine_new(type);
+
+		if (machine.vm < 0)
+			continue;
+		printf("  a VM of type %lu\n", type);
+		agree_on(machine, 0);
+		raw_machine_end(&machine);
+		made++;
+	}
+	if (!made)
+		gt_skip("this KVM makes VMs of type 0 only");
+}
+
 static void without_a_vm(void **state)
 {
 	(void)state;
-	agree_on(no_machine, 0);
-	agree_on(no_machine, GMEM_VM_RFC_IOCTLS);
+	agree_on(NO_MACHINE, 0);
+	agree_on(NO_MACHINE, GMEM_VM_RFC_IOCTLS);
 }
 
-/* --- an ordinary user -------------------------------------------------------------------------------------------------------------- */
+/* --- an ordinary user --- */
 
 static bool is_withheld(const char *path)
 {
@@ -189,7 +193,7 @@ static int user_without_vm(void *unused)
 	struct gmem_vm *vm;
 
 	(void)unused;
-	agree_on(no_machine, 0);
+	agree_on(NO_MACHINE, 0);
 	assert_int_equal(gmem_vm_open(-1, &vm, NULL), 0);
 	if (is_withheld("/dev/kvm"))
 		assert_kvm_advice(vm);
@@ -205,10 +209,11 @@ static void as_a_user(void **state)
 	assert_int_equal(gt_as_user(GT_NOBODY, user_without_vm, NULL), 0);
 }
 
-/* As jailers do: the VM is made with privilege, which is then given up. The device cannot be opened any more, the VM answers. */
+/* As jailers do: the VM is made with privilege, which is then given up. The device cannot be opened any more, the VM
+ * answers. */
 static int give_up_privilege(void *unused)
 {
-	struct raw_machine machine = raw_machine_new();
+	struct raw_machine machine = raw_machine_new(0);
 
 	(void)unused;
 	if (machine.vm < 0 || setresgid(GT_NOBODY, GT_NOBODY, GT_NOBODY) || setresuid(GT_NOBODY, GT_NOBODY, GT_NOBODY))
@@ -224,7 +229,7 @@ static void privilege_given_up_after_the_vm(void **state)
 	assert_int_equal(gt_in_child(give_up_privilege, NULL), 0);
 }
 
-/* --- behind a filter, as in a container ---------------------------------------------------------------------------------------------- */
+/* --- behind a filter, as in a container --- */
 
 #define CANNOT 77 /* a child's status: this cannot be had here */
 
@@ -247,18 +252,18 @@ static int user_behind_filter(void *number)
 {
 	if (filter_out(*(const unsigned int *)number))
 		return CANNOT;
-	agree_on(no_machine, 0);
+	agree_on(NO_MACHINE, 0);
 	return 0;
 }
 
 static int behind_filter(void *number)
 {
-	struct raw_machine machine = raw_machine_new();
+	struct raw_machine machine = raw_machine_new(0);
 
 	if (filter_out(*(const unsigned int *)number))
 		return CANNOT;
 	agree_on(machine, 0);
-	agree_on(no_machine, 0);
+	agree_on(NO_MACHINE, 0);
 	raw_machine_end(&machine);
 	return 0;
 }
@@ -279,18 +284,19 @@ static void behind_filters(void **state)
 	}
 }
 
-/* A machine without KVM and userfaultfd devices, and in a container that refuses userfaultfd() as well: there, what would need both is not
- * withheld but absent, as no permission could bring a guest_memfd. */
+/* A machine without KVM and userfaultfd devices, and in a container that refuses userfaultfd() as well: there, what would
+ * need both is not withheld but absent, as no permission could bring a guest_memfd. */
 static int without_dev(void *filtered)
 {
 	unsigned int number = SYS_userfaultfd;
 
-	if (unshare(CLONE_NEWNS) || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) || mount("none", "/dev", "tmpfs", 0, NULL))
+	if (unshare(CLONE_NEWNS) || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+	    mount("none", "/dev", "tmpfs", 0, NULL))
 		return CANNOT;
-	agree_on(no_machine, 0);
+	agree_on(NO_MACHINE, 0);
 	if (filtered && filter_out(number))
 		return CANNOT;
-	agree_on(no_machine, 0);
+	agree_on(NO_MACHINE, 0);
 	return 0;
 }
 
@@ -315,149 +321,17 @@ static void devices_not_there_and_filtered(void **state)
 	in_a_mount_namespace("");
 }
 
-/* --- gmem-info ---------------------------------------------------------------------------------------------------------------------- */
-
-static const char *program(void)
-{
-	const char *path = getenv("GMEM_INFO");
-
-	if (!path || !*path)
-		gt_skip("GMEM_INFO does not say where gmem-info is");
-	return path;
-}
-
-/* The value of a member on the same line, or NULL. */
-static bool member(const char *line, const char *name, char *value, size_t room)
-{
-	char key[64];
-	const char *at;
-
-	snprintf(key, sizeof(key), "\"%s\": \"", name);
-	at = strstr(line, key);
-	if (!at)
-		return false;
-	at += strlen(key);
-	snprintf(value, room, "%.*s", (int)strcspn(at, "\""), at);
-	return true;
-}
-
-static int state_number(const char *word)
-{
-	for (int i = RAW_UNDETERMINED; i <= RAW_PRESENT; i++)
-		if (strcmp(word, raw_state_name((enum raw_state)i)) == 0)
-			return i;
-	return -1;
-}
-
-/* Every feature is an object on a line of its own; nothing else in the report has a name and a state. */
-static unsigned int compare_report(const struct raw_machine *machine, char *text, unsigned int *seen)
-{
-	unsigned int wrong = 0;
-	char *rest, name[64], state[64];
-
-	for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
-		if (!member(line, "name", name, sizeof(name)) || !member(line, "state", state, sizeof(state)))
-			continue;
-		wrong += !compare(machine, name, state_number(state), "gmem-info");
-		++*seen;
-	}
-	fflush(stdout);
-	return wrong;
-}
-
-static unsigned int count_features(void)
-{
-	unsigned int count = 0;
-
-	while (gmem_feature_name((enum gmem_feature)(count + 1)))
-		count++;
-	return count;
-}
-
-struct run {
-	int fd; /* of the program, since the user may not come to its path */
-	const char *type;
-	bool user;
-};
-
-static int execute(void *arg)
-{
-	const struct run *run = arg;
-	char *argv[] = { "gmem-info", "--json", "--vm-type", (char *)(uintptr_t)run->type, NULL };
-	char *envp[] = { "PATH=/usr/bin:/bin", NULL };
-
-	fexecve(run->fd, argv, envp);
-	perror("fexecve() of gmem-info");
-	return GT_CHILD_FAILED;
-}
-
-static int execute_as(void *arg)
-{
-	const struct run *run = arg;
-
-	return run->user ? gt_as_user(GT_NOBODY, execute, arg) : execute(arg);
-}
-
-struct opinion {
-	char *text;
-	const char *type;
-};
-
-static int hold_against(void *arg)
-{
-	const struct opinion *opinion = arg;
-	struct raw_machine machine = strcmp(opinion->type, "none") ? raw_machine_new() : no_machine;
-	unsigned int seen = 0, wrong = compare_report(&machine, opinion->text, &seen);
-
-	raw_machine_end(&machine);
-	if (seen != count_features())
-		printf("  gmem-info reports %u features, the library has %u\n", seen, count_features());
-	fflush(stdout);
-	return wrong || seen != count_features();
-}
-
-static void gmem_info_agrees(const char *type, bool user)
-{
-	struct run run = { .fd = open(program(), O_RDONLY | O_CLOEXEC), .type = type, .user = user };
-	struct opinion opinion = { .type = type };
-	int status;
-
-	assert_true(run.fd >= 0);
-	status = gt_child_output(execute_as, &run, &opinion.text);
-	close(run.fd);
-	if (status)
-		printf("%s", opinion.text);
-	assert_int_equal(status, 0);
-	assert_int_equal(user ? gt_as_user(GT_NOBODY, hold_against, &opinion) : gt_in_child(hold_against, &opinion), 0);
-	free(opinion.text);
-}
-
-static void gmem_info(void **state)
-{
-	(void)state;
-	gmem_info_agrees("plain", false);
-	gmem_info_agrees("none", false);
-}
-
-static void gmem_info_as_a_user(void **state)
-{
-	(void)state;
-	gmem_info_agrees("plain", true);
-	gmem_info_agrees("none", true);
-}
-
 static const struct gt_test tests[] = {
 	GT(with_a_vm, GT_NEEDS_VCPU),
 	GT(with_a_vm_without_a_vcpu, GT_NEEDS_VCPU),
 	GT(with_numbers_that_were_used_again, GT_NEEDS_VCPU),
+	GT(with_vms_of_other_types, GT_NEEDS_KVM),
 	GT(without_a_vm, GT_NEEDS_NOTHING),
 	GT(as_a_user, GT_NEEDS_ORDINARY_USER),
 	GT(privilege_given_up_after_the_vm, GT_NEEDS_ORDINARY_USER | GT_NEEDS_VCPU),
 	GT(behind_filters, GT_NEEDS_NOTHING),
 	GT(devices_that_are_not_there, GT_NEEDS_ROOT),
 	GT(devices_not_there_and_filtered, GT_NEEDS_ROOT),
-	GT(gmem_info, GT_NEEDS_NOTHING),
-	GT(gmem_info_as_a_user, GT_NEEDS_ORDINARY_USER),
 };
 
 GT_MAIN("agreement", tests)

@@ -19,12 +19,13 @@
 /* Leaves out what this kernel cannot do, and only that: a mechanism that fails although its feature is there is a failure. */
 static void skip_unless_forced_works(struct world *w, uint32_t mechanism)
 {
-	enum gmem_feature feature = mechanism == GMEM_MECH_WRITE ? GMEM_FEATURE_GUEST_MEMFD_WRITE
-								 : GMEM_FEATURE_GUEST_MEMFD_INIT_SHARED;
+	enum gmem_feature feature =
+		mechanism == GMEM_MECH_WRITE ? GMEM_FEATURE_GUEST_MEMFD_WRITE : GMEM_FEATURE_GUEST_MEMFD_INIT_SHARED;
 	struct gmem_populate_opts opts = { .size = sizeof(opts), .mechanism = mechanism };
 	uint64_t done = 7;
 
-	if (!mechanism || world_query(w).backing != GMEM_BACKING_GUEST_MEMFD || gmem_vm_probe(w->vm, feature, NULL) == GMEM_PRESENT)
+	if (!mechanism || world_query(w).backing != GMEM_BACKING_GUEST_MEMFD ||
+	    gmem_vm_probe(w->vm, feature, NULL) == GMEM_PRESENT)
 		return;
 	assert_int_equal(gmem_populate(w->mem, 0, 4096, "", &done, &opts), -EOPNOTSUPP);
 	assert_int_equal(done, 0);
@@ -32,7 +33,7 @@ static void skip_unless_forced_works(struct world *w, uint32_t mechanism)
 	gt_skip("no %s on this kernel; refused as it should be", gmem_feature_name(feature));
 }
 
-/* --- whole images, by every mechanism -------------------------------------------------------------------------------------------- */
+/* --- whole images, by every mechanism --- */
 
 static void assert_populated(struct world *w, int result, uint64_t done, uint32_t mechanism)
 {
@@ -86,16 +87,16 @@ static void image_from_file(uint32_t backing, uint32_t mechanism)
 	world_end(&w);
 }
 
-#define IMAGE(name, backing, mechanism)                                                                                            \
-	static void name##_from_buffer(void **state)                                                                               \
-	{                                                                                                                          \
-		(void)state;                                                                                                       \
-		image_from_buffer(backing, mechanism);                                                                             \
-	}                                                                                                                          \
-	static void name##_from_file(void **state)                                                                                 \
-	{                                                                                                                          \
-		(void)state;                                                                                                       \
-		image_from_file(backing, mechanism);                                                                               \
+#define IMAGE(name, backing, mechanism)                \
+	static void name##_from_buffer(void **state)   \
+	{                                              \
+		(void)state;                           \
+		image_from_buffer(backing, mechanism); \
+	}                                              \
+	static void name##_from_file(void **state)     \
+	{                                              \
+		(void)state;                           \
+		image_from_file(backing, mechanism);   \
 	}
 
 IMAGE(auto_by_chain, GMEM_BACKING_AUTO, 0)
@@ -105,6 +106,20 @@ IMAGE(guest_memfd_by_write, GMEM_BACKING_GUEST_MEMFD, GMEM_MECH_WRITE)
 IMAGE(memfd_by_chain, GMEM_BACKING_MEMFD, 0)
 IMAGE(memfd_by_mapping, GMEM_BACKING_MEMFD, GMEM_MECH_MAPPING)
 IMAGE(memfd_by_write, GMEM_BACKING_MEMFD, GMEM_MECH_WRITE)
+
+/* One page; more may not be free. */
+static void hugetlb_by_chain(void **state)
+{
+	struct world w = world_make(GMEM_BACKING_HUGETLB, 2 * MIB);
+	const unsigned char *content = world_fill(&w);
+
+	(void)state;
+	assert_int_equal(world_query(&w).page_size, 2 * MIB);
+	world_bind(&w, 0, 4 * MIB, 0, w.length, 0);
+	world_assert_guest_sees(&w, 4 * MIB, content, w.length);
+	assert_true(guest_store(w.guest, 4 * MIB + 8, 1));
+	world_end(&w);
+}
 
 struct feed {
 	int fd;
@@ -149,7 +164,7 @@ static void auto_by_chain_from_pipe(void **state)
 	world_end(&w);
 }
 
-/* --- pieces at odd offsets --------------------------------------------------------------------------------------------------------- */
+/* --- pieces at odd offsets --- */
 
 #define PIECES 40
 
@@ -176,7 +191,7 @@ static void put_piece(struct world *w, const unsigned char *content, int fd, uin
 	if (content_random(&w->seed) & 1)
 		opts.flags = GMEM_POPULATE_KEEP_ZEROS;
 	if (content_random(&w->seed) & 1)
-		opts.chunk = 4096 << content_random(&w->seed) % 10;
+		opts.chunk = UINT64_C(4096) << content_random(&w->seed) % 10;
 	if (content_random(&w->seed) & 1)
 		r = gmem_populate(w->mem, from, to - from, content + from, &done, &opts);
 	else
@@ -222,7 +237,7 @@ static void memfd_in_odd_pieces(void **state)
 	pieces(GMEM_BACKING_MEMFD);
 }
 
-/* --- zeros over what was there -------------------------------------------------------------------------------------------------------- */
+/* --- zeros over what was there --- */
 
 /* The guest's own writes make pages too, which a later image of zeros has to overwrite. */
 static void zeros_overwrite(uint32_t backing)
@@ -257,7 +272,7 @@ static void memfd_zeros_overwrite(void **state)
 	zeros_overwrite(GMEM_BACKING_MEMFD);
 }
 
-/* --- the checksum itself ------------------------------------------------------------------------------------------------------------ */
+/* --- the checksum itself --- */
 
 static void flipped_word_is_noticed(void **state)
 {
@@ -295,6 +310,7 @@ static const struct gt_test tests[] = {
 	GT(memfd_by_mapping_from_file, GT_NEEDS_VCPU),
 	GT(memfd_by_write_from_buffer, GT_NEEDS_VCPU),
 	GT(memfd_by_write_from_file, GT_NEEDS_VCPU),
+	GT(hugetlb_by_chain, GT_NEEDS_VCPU | GT_NEEDS_HUGETLB_2M),
 	GT(guest_memfd_in_odd_pieces, GMEM),
 	GT(memfd_in_odd_pieces, GT_NEEDS_VCPU),
 	GT(guest_memfd_zeros_overwrite, GMEM),

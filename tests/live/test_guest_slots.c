@@ -4,6 +4,7 @@
 #include <linux/kvm.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 
 #include "content.h"
 #include "gt.h"
@@ -14,18 +15,16 @@
 #define PAGE 4096u
 #define FAR UINT64_C(0x20000000) /* beyond a gap of guest addresses */
 
-
-
-#define BOTH(test)                                                                                                                 \
-	static void guest_memfd_##test(void **state)                                                                               \
-	{                                                                                                                          \
-		(void)state;                                                                                                       \
-		test(GMEM_BACKING_GUEST_MEMFD);                                                                                            \
-	}                                                                                                                          \
-	static void memfd_##test(void **state)                                                                                     \
-	{                                                                                                                          \
-		(void)state;                                                                                                       \
-		test(GMEM_BACKING_MEMFD);                                                                                                   \
+#define BOTH(test)                                   \
+	static void guest_memfd_##test(void **state) \
+	{                                            \
+		(void)state;                         \
+		test(GMEM_BACKING_GUEST_MEMFD);      \
+	}                                            \
+	static void memfd_##test(void **state)       \
+	{                                            \
+		(void)state;                         \
+		test(GMEM_BACKING_MEMFD);            \
 	}
 
 /* The second half of the file lies at the lower guest addresses. */
@@ -109,7 +108,7 @@ static void refusals(uint32_t backing)
 	assert_int_equal(gmem_bind(w.mem, 2, GUEST_HOME, HALF, HALF, NULL), -EEXIST); /* of a slot that libgmem did not make */
 	assert_int_equal(gmem_bind(w.mem, 0xffff, FAR, HALF, HALF, NULL), -EINVAL);
 	assert_int_equal(gmem_bind(w.mem, 1, 0, 0, HALF, NULL), 0); /* the same again is no change */
-	r = gmem_bind(w.mem, 2, FAR, 0, HALF, NULL);		     /* the file range a second time */
+	r = gmem_bind(w.mem, 2, FAR, 0, HALF, NULL);                /* the file range a second time */
 	if (backing == GMEM_BACKING_MEMFD)
 		assert_int_equal(r, 0);
 	else
@@ -137,7 +136,53 @@ static void read_only(uint32_t backing)
 }
 BOTH(read_only)
 
-/* --- dirty log ---------------------------------------------------------------------------------------------------------------------- */
+/* Where the VMM wants it: the guest runs on that very mapping, and the address range goes back as it came. */
+static void placed_mapping_serves_the_guest(uint32_t backing)
+{
+	struct world w = world_make(backing, LENGTH);
+	unsigned char *reserved = mmap(NULL, 3 * LENGTH, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	struct gmem_map_opts opts = { .size = sizeof(opts), .address = reserved + LENGTH };
+	uint64_t *at, word;
+
+	assert_int_equal(gmem_map(w.mem, 0, LENGTH, (void **)&at, &opts), 0);
+	assert_ptr_equal(at, opts.address);
+	world_bind(&w, 0, 0, 0, LENGTH, 0);
+	at[2 * PAGE / 8] = 0xabcd;
+	assert_true(guest_load(w.guest, 2 * PAGE, &word));
+	assert_int_equal(word, 0xabcd);
+	assert_true(guest_store(w.guest, 3 * PAGE, 0xef));
+	assert_int_equal(at[3 * PAGE / 8], 0xef);
+	assert_int_equal(gmem_unmap(w.mem, 0, LENGTH), -EBUSY);
+	assert_int_equal(gmem_unbind(w.mem, 0), 0);
+	assert_int_equal(gmem_unmap(w.mem, 0, LENGTH), 0);
+	assert_int_equal(mprotect(reserved, 3 * LENGTH, PROT_NONE), 0); /* all of it is still there */
+	munmap(reserved, 3 * LENGTH);
+	world_end(&w);
+}
+BOTH(placed_mapping_serves_the_guest)
+
+/* The same slot number and guest addresses again, in the other address space (that of system management). */
+static void memfd_in_two_address_spaces(void **state)
+{
+	struct world w = world_make(GMEM_BACKING_MEMFD, LENGTH);
+	const uint32_t other = 1u << 16;
+
+	(void)state;
+	if (ioctl(w.vm_fd, KVM_CHECK_EXTENSION, KVM_CAP_MULTI_ADDRESS_SPACE) < 2) {
+		world_end(&w);
+		gt_skip("this VM has one address space");
+	}
+	world_bind(&w, 1, 0, 0, LENGTH, 0);
+	world_bind(&w, other | 1, 0, 0, LENGTH, 0);
+	assert_int_equal(world_query(&w).slots, 2);
+	assert_int_equal(gmem_bind(w.mem, other | 2, 0, 0, LENGTH, NULL), -EEXIST);
+	assert_int_equal(gmem_unbind(w.mem, other | 1), 0);
+	assert_int_equal(gmem_unbind(w.mem, other | 1), -ENOENT);
+	assert_true(guest_store(w.guest, 0, 1));
+	world_end(&w);
+}
+
+/* --- dirty log --- */
 
 struct dirty {
 	uint64_t words[LENGTH / PAGE / 64];
@@ -233,7 +278,7 @@ static void refused_change_leaves_the_slot(uint32_t backing)
 }
 BOTH(refused_change_leaves_the_slot)
 
-/* --- two memories -------------------------------------------------------------------------------------------------------------------- */
+/* --- two memories --- */
 
 static void two_backings_in_one_vm(void **state)
 {
@@ -265,6 +310,8 @@ static const struct gt_test tests[] = {
 	GT_BOTH(unbound_and_bound_again),
 	GT_BOTH(both_sides_see_writes),
 	GT_BOTH(refusals),
+	GT_BOTH(placed_mapping_serves_the_guest),
+	GT(memfd_in_two_address_spaces, GT_NEEDS_VCPU),
 	GT_BOTH(read_only),
 	GT_BOTH(dirty_log),
 	GT_BOTH(dirty_log_on_and_off),

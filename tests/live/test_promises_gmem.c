@@ -50,7 +50,7 @@ static unsigned char resident(const struct file *f, unsigned int page)
 	return vector[page] & 1;
 }
 
-/* --- what it is ------------------------------------------------------------------------------------------------------------------- */
+/* --- what it is --- */
 
 static void seek_is_refused(void **state)
 {
@@ -144,7 +144,7 @@ static void outlives_the_vm_fd(void **state)
 	file_end(&f);
 }
 
-/* --- its pages ---------------------------------------------------------------------------------------------------------------------- */
+/* --- its pages --- */
 
 static void fallocate_keeps_content(void **state)
 {

@@ -36,7 +36,7 @@ static void *anonymous(size_t size, int protection)
 	return at;
 }
 
-/* --- memfds -------------------------------------------------------------------------------------------------------------------------- */
+/* --- memfds --- */
 
 static void seek_knows_absent_pages(void **state)
 {
@@ -116,7 +116,8 @@ static void sealed_file_keeps_its_size(void **state)
 	assert_int_equal(promise_errno(ftruncate(fd, 0)), EPERM);
 	assert_int_equal(promise_errno(ftruncate(fd, (off_t)(2 * PAGES * page))), EPERM);
 	assert_int_equal(promise_errno(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE)), EPERM);
-	assert_int_equal(fallocate(fd, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE, 0, (off_t)page), 0); /* discard goes on working */
+	assert_int_equal(fallocate(fd, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE, 0, (off_t)page),
+			 0); /* discard goes on working */
 	close(fd);
 }
 
@@ -152,7 +153,7 @@ static void hugetlb_mapping_is_refused_without_pages(void **state)
 	close(fd);
 }
 
-/* --- mappings and fork ------------------------------------------------------------------------------------------------------------------- */
+/* --- mappings and fork --- */
 
 static int read_byte(void *at)
 {
@@ -203,13 +204,13 @@ static void mapping_replaces_a_reservation(void **state)
 	relied_on_by("lib/memory_map.c: establish(), reserve()");
 	assert_true(mmap(reserved + page, 2 * page, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == reserved + page);
 	reserved[page] = 1;
-	assert_true(mmap(reserved + page, 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) ==
-		    reserved + page);
+	assert_true(mmap(reserved + page, 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
+			 0) == reserved + page);
 	munmap(reserved, 4 * page);
 	close(fd);
 }
 
-/* --- input ----------------------------------------------------------------------------------------------------------------------------- */
+/* --- input --- */
 
 static void pipe_cannot_seek(void **state)
 {
@@ -235,7 +236,7 @@ static void last_hole_is_enxio(void **state)
 	close(fd);
 }
 
-/* --- userfaultfd -------------------------------------------------------------------------------------------------------------------------- */
+/* --- userfaultfd --- */
 
 #define UFFD_API 0xc018aa3ful
 #define UFFD_REGISTER 0xc020aa00ul

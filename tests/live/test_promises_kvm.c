@@ -44,8 +44,9 @@ static void room_end(struct room *r)
 /* With the old call, as the library does where it can. */
 static int old_slot(const struct room *r, uint32_t slot, uint32_t flags, uint64_t gpa, uint64_t size)
 {
-	struct kvm_userspace_memory_region region = { .slot = slot, .flags = flags, .guest_phys_addr = gpa, .memory_size = size,
-						      .userspace_addr = (uintptr_t)r->at };
+	struct kvm_userspace_memory_region region = {
+		.slot = slot, .flags = flags, .guest_phys_addr = gpa, .memory_size = size, .userspace_addr = (uintptr_t)r->at
+	};
 
 	return promise_errno(ioctl(r->vm, KVM_SET_USER_MEMORY_REGION, &region));
 }
@@ -55,7 +56,7 @@ static int ask(int fd, unsigned long request)
 	return promise_errno(ioctl(fd, request, PROMISE_NOWHERE));
 }
 
-/* --- questions without side effects ------------------------------------------------------------------------------------------------- */
+/* --- questions without side effects --- */
 
 static void known_command_says_efault(void **state)
 {
@@ -159,7 +160,7 @@ static void unknown_slot_flag_is_refused(void **state)
 	room_end(&r);
 }
 
-/* --- memslots ------------------------------------------------------------------------------------------------------------------------ */
+/* --- memslots --- */
 
 static void deleting_what_is_not_there_is_einval(void **state)
 {
@@ -257,7 +258,7 @@ static void guest_memfd_slot_takes_no_other_flag(void **state)
 	assert_int_equal(readonly, EINVAL);
 }
 
-/* --- who may ask ---------------------------------------------------------------------------------------------------------------------- */
+/* --- who may ask --- */
 
 static int ask_as_child(void *arg)
 {

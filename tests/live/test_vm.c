@@ -38,7 +38,7 @@ static struct gmem *make(struct gmem_vm *vm, uint32_t backing)
 	return mem;
 }
 
-/* --- fds -------------------------------------------------------------------------------------------------------------------------- */
+/* --- fds --- */
 
 static void the_fd_stays_the_callers(void **state)
 {
@@ -150,11 +150,11 @@ static void library_fds_are_closed_on_exec(void **state)
 	close(fd);
 }
 
-/* --- vCPUs ---------------------------------------------------------------------------------------------------------------------------- */
+/* --- vCPUs --- */
 
 static void vcpu_of_a_real_vm(void **state)
 {
-	struct raw_machine machine = raw_machine_new();
+	struct raw_machine machine = raw_machine_new(0);
 	struct gmem_vm *vm = open_vm(machine.vm);
 	struct gmem_vcpu *vcpu = NULL, *other = NULL;
 	enum raw_state raw;
@@ -182,7 +182,7 @@ static void vcpu_of_a_real_vm(void **state)
 
 static void vcpu_without_a_vm(void **state)
 {
-	struct raw_machine machine = raw_machine_new();
+	struct raw_machine machine = raw_machine_new(0);
 	struct gmem_vm *vm = open_vm(-1);
 	struct gmem_vcpu *vcpu;
 
@@ -192,7 +192,7 @@ static void vcpu_without_a_vm(void **state)
 	raw_machine_end(&machine);
 }
 
-/* --- another process --------------------------------------------------------------------------------------------------------------- */
+/* --- another process --- */
 
 struct family {
 	int fd, vcpu_fd;
@@ -265,7 +265,7 @@ static void handles_are_stale_in_a_child(void **state)
 	close(f.fd);
 }
 
-/* --- an ordinary user -------------------------------------------------------------------------------------------------------------- */
+/* --- an ordinary user --- */
 
 static int create_as_user(void *unused)
 {

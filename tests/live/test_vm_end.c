@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Giving up handles in any order on a real VM, and running out of fds: memslots live as long as somebody claims the memory or the VM,
- * and not longer. */
+/* Giving up handles in any order on a real VM, and running out of fds: memslots live as long as somebody claims the memory
+ * or the VM, and not longer. */
 #include <gmem.h>
 
 #include <errno.h>
@@ -62,7 +62,9 @@ static void assert_slots_are_free(int vm)
 	void *at = mmap(NULL, 2 * LENGTH, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	for (uint32_t slot = SLOT; slot < SLOT + 2; slot++) {
-		struct kvm_userspace_memory_region region = { .slot = slot, .memory_size = 2 * LENGTH, .userspace_addr = (uintptr_t)at };
+		struct kvm_userspace_memory_region region = { .slot = slot,
+							      .memory_size = 2 * LENGTH,
+							      .userspace_addr = (uintptr_t)at };
 
 		assert_int_equal(ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region), 0);
 		region.memory_size = 0;
@@ -183,7 +185,7 @@ static void unbound_memory_goes_at_once(void **state)
 	close(c.fd);
 }
 
-/* --- no fd left --------------------------------------------------------------------------------------------------------------------- */
+/* --- no fd left --- */
 
 static int lowest_free_fd(void)
 {

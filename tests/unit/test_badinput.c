@@ -215,6 +215,7 @@ static void explanations_of_nothing_are_refused(void **state)
 	EINVALID("step is NULL", gmem_vm_explain, set.vm, GMEM_TASK_CREATE, 0, 0, 0, NULL);
 	EINVALID("task 0", gmem_vm_explain, set.vm, (enum gmem_task)0, 0, 0, 0, &step);
 	EINVALID("task 8", gmem_vm_explain, set.vm, GMEM_TASK_DISCARD + 1, 0, 0, 0, &step);
+	EINVALID("backing 4", gmem_vm_explain, set.vm, GMEM_TASK_CREATE, 0, GMEM_BACKING_HUGETLB + 1, 0, &step);
 	EINVALID("exclude", gmem_vm_explain, set.vm, GMEM_TASK_CREATE, GMEM_NEED_HUGE_2M | GMEM_NEED_HUGE_1G, 0, 0, &step);
 	for (unsigned int bit = 6; bit < 64; bit++)
 		BAD(-E2BIG, "needs", gmem_vm_explain, set.vm, GMEM_TASK_CREATE, UINT64_C(1) << bit, 0, 0, &step);
@@ -247,8 +248,8 @@ static void memory_of_no_kind_is_refused(void **state)
 	EINVALID("the VM is NULL", gmem_create, NULL, page(), &mem, NULL);
 	EINVALID("mem is NULL", gmem_create, set.vm, page(), NULL, NULL);
 	assert_ptr_equal(mem, UNTOUCHED);
-	create_with(0, GMEM_BACKING_HUGETLB + 1, -EINVAL, "opts->backing 4");
-	create_with(0, UINT32_MAX, -EINVAL, "opts->backing");
+	create_with(0, GMEM_BACKING_HUGETLB + 1, -EINVAL, "backing 4");
+	create_with(0, UINT32_MAX, -EINVAL, "backing");
 	create_with(GMEM_NEED_HUGE_2M | GMEM_NEED_HUGE_1G, 0, -EINVAL, "exclude");
 	for (unsigned int bit = 6; bit < 64; bit++)
 		create_with(UINT64_C(1) << bit | GMEM_NEED_MAPPABLE, 0, -E2BIG, "needs");

@@ -280,8 +280,7 @@ static void without_a_sink_nothing_is_printed(void **state)
 /* A sink that calls the library: about the same memory, and in vain. */
 struct nosy {
 	struct gmem *mem;
-	bool inside;
-	unsigned int queries;
+	unsigned int messages, queries;
 };
 
 static void ask_back(void *user, enum gmem_log_level level, const char *text)
@@ -292,13 +291,10 @@ static void ask_back(void *user, enum gmem_log_level level, const char *text)
 
 	(void)level;
 	(void)text;
-	if (nosy->inside)
-		return;
-	nosy->inside = true;
+	nosy->messages++;
 	if (gmem_query(nosy->mem, &info) == 0 && gmem_map(nosy->mem, 0, page(), &address, NULL) == 0)
 		nosy->queries++;
-	gmem_get_fd(NULL, GMEM_FD_MEMORY);
-	nosy->inside = false;
+	gmem_get_fd(NULL, GMEM_FD_MEMORY); /* what this has to say would go on for ever: it is dropped */
 }
 
 /* Each fails at a step that takes a lock inside. */
@@ -325,6 +321,7 @@ static int fail_with_nosy_sink(void *arg)
 	default:
 		assert_int_equal(gmem_unbind(mem, 2), -ENOENT);
 	}
+	assert_int_equal(nosy.messages, 1);
 	assert_int_equal(nosy.queries, 1);
 	return 0;
 }

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* Names of mechanisms and features, known and not, and of the library itself. */
+/* Names of values, known and not, and of the library itself. */
 #include "gt.h"
 
 #include <stdint.h>
 
 #include <gmem/base.h>
+#include <gmem/memory.h>
 #include <gmem/vm.h>
 
 static void every_mechanism_has_a_name_of_its_own(void **state)
@@ -51,6 +52,43 @@ static void features_are_listed_until_null(void **state)
 	assert_string_equal(gmem_feature_name(GMEM_FEATURE_GUEST_MEMFD_MMAP), "guest_memfd_mmap");
 }
 
+static void tasks_are_listed_until_null(void **state)
+{
+	int count = 0;
+
+	(void)state;
+	while (gmem_task_name((enum gmem_task)(count + 1)))
+		count++;
+	assert_int_equal(count, GMEM_TASK_DISCARD);
+	assert_null(gmem_task_name((enum gmem_task)0));
+	assert_null(gmem_task_name((enum gmem_task)-1));
+	assert_string_equal(gmem_task_name(GMEM_TASK_POPULATE), "populate");
+}
+
+static void states_and_backings_have_names(void **state)
+{
+	(void)state;
+	assert_string_equal(gmem_state_name(GMEM_UNDETERMINED), "undetermined");
+	assert_string_equal(gmem_state_name(GMEM_ABSENT), "absent");
+	assert_string_equal(gmem_state_name(GMEM_FORBIDDEN), "forbidden");
+	assert_string_equal(gmem_state_name(GMEM_PRESENT), "present");
+	assert_string_equal(gmem_backing_name(GMEM_BACKING_AUTO), "auto");
+	assert_string_equal(gmem_backing_name(GMEM_BACKING_GUEST_MEMFD), "guest_memfd");
+	assert_string_equal(gmem_backing_name(GMEM_BACKING_MEMFD), "memfd");
+	assert_string_equal(gmem_backing_name(GMEM_BACKING_HUGETLB), "hugetlb");
+}
+
+static void states_and_backings_of_later_libraries_are_unknown(void **state)
+{
+	static const int unknown[] = { 4, 1000, INT32_MAX, -1, INT32_MIN };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(unknown) / sizeof(unknown[0]); i++) {
+		assert_string_equal(gmem_state_name((enum gmem_state)unknown[i]), "unknown");
+		assert_string_equal(gmem_backing_name((enum gmem_backing)unknown[i]), "unknown");
+	}
+}
+
 static void the_library_that_runs_is_that_of_the_headers(void **state)
 {
 	(void)state;
@@ -61,6 +99,9 @@ static const struct gt_test tests[] = {
 	GT(every_mechanism_has_a_name_of_its_own, GT_NEEDS_NOTHING),
 	GT(mechanisms_of_later_libraries_are_unknown, GT_NEEDS_NOTHING),
 	GT(features_are_listed_until_null, GT_NEEDS_NOTHING),
+	GT(tasks_are_listed_until_null, GT_NEEDS_NOTHING),
+	GT(states_and_backings_have_names, GT_NEEDS_NOTHING),
+	GT(states_and_backings_of_later_libraries_are_unknown, GT_NEEDS_NOTHING),
 	GT(the_library_that_runs_is_that_of_the_headers, GT_NEEDS_NOTHING),
 };
 

@@ -1,0 +1,346 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# The programs as their users run them: examples/microvm on small images, and gmem-info. MICROVM and GMEM_INFO say where they
+# are. Speaks the protocol of tests/run; an argument runs only the tests whose name contains it.
+set -u
+LC_ALL=C.UTF-8
+export LC_ALL
+unset COLUMNS
+
+here=$(cd "$(dirname "$0")/../.." && pwd) || exit 1
+: "${MICROVM:=$here/build/microvm}" "${GMEM_INFO:=$here/build/gmem-info}"
+dir=$(mktemp -d) || exit 1
+trap 'rm -rf "$dir"' EXIT
+trap 'exit 1' HUP INT TERM
+chmod 755 "$dir"
+image=$dir/image
+failures=0
+
+# --- what a test is made of ---
+
+# What the last program said is in $dir/out and $dir/err.
+show() {
+    echo "  $*"
+    sed 's/^/    out: /' "$dir/out"
+    sed 's/^/    err: /' "$dir/err"
+    exit 1
+}
+
+skip() {
+    echo "$*" >"$dir/reason"
+    exit 77
+}
+
+# expect STATUS PROGRAM...: the exit status must be this one.
+expect() {
+    wanted=$1
+    shift
+    "$@" >"$dir/out" 2>"$dir/err" </dev/null
+    got=$?
+    [ "$got" -eq "$wanted" ] || show "exit status $got instead of $wanted: $*"
+}
+
+# says out|err PATTERN (extended regular expression)
+says() {
+    grep -Eq "$2" "$dir/$1" || show "std$1 does not say '$2'"
+}
+
+says_not() {
+    ! grep -Eq "$2" "$dir/$1" || show "std$1 says '$2'"
+}
+
+right() {
+    expect 0 "$@"
+    says out '^checksum +right$'
+    says_not out WRONG
+}
+
+wrong() {
+    expect 1 "$@"
+    says out '^checksum +WRONG$'
+    says err 'microvm: .*checksum'
+}
+
+# Refused: a sentence on standard error, nothing that looks like a result.
+refused() {
+    status=$1 sentence=$2
+    shift 2
+    expect "$status" "$@"
+    says err "$sentence"
+    says_not out '^checksum'
+}
+
+json() {
+    if command -v python3 >"$dir/python" 2>&1; then
+        python3 -c 'import json, sys; json.load(sys.stdin)' <"$dir/out" 2>"$dir/err" || show 'not JSON'
+    fi
+    [ "$(head -c 1 "$dir/out")" = '{' ] && [ "$(tail -n 1 "$dir/out")" = '}' ] || show 'not one JSON object'
+}
+
+narrow() {
+    [ "$(wc -l <"$dir/out")" -gt 10 ] || show 'hardly a report'
+    width=$(wc -L <"$dir/out")
+    [ "$width" -le "$1" ] || show "a line of $width columns, with $1 to be had"
+}
+
+has_feature() {
+    "$GMEM_INFO" --feature "$1" >"$dir/out" 2>&1
+}
+
+as_user() {
+    setpriv --reuid=65534 --regid=65534 --clear-groups "$@"
+}
+
+# A place where an ordinary user can read the image and run the programs.
+for_user() {
+    [ "$(id -u)" -eq 0 ] || skip 'not root: cannot become another user'
+    command -v setpriv >"$dir/out" 2>&1 || skip 'no setpriv'
+    cp "$MICROVM" "$dir/microvm" && cp "$GMEM_INFO" "$dir/gmem-info" && chmod 644 "$image" || exit 1
+    as_user test -x "$dir/microvm" || skip "an ordinary user cannot come to $dir"
+}
+
+# --- microvm ---
+
+right_by_default() {
+    right "$MICROVM" "$image"
+    says out '^length +16777216 bytes'
+    says out '^pages skipped as zero +[1-9]'
+    says out '^pages populated +[1-9]'
+}
+
+right_on_memfd() {
+    right "$MICROVM" --backing memfd "$image"
+    says out '^backing +memfd$'
+}
+
+right_on_guest_memfd() {
+    has_feature guest_memfd_init_shared || skip 'no guest_memfd here that can be mapped and touched'
+    right "$MICROVM" --backing guest_memfd "$image"
+    says out '^backing +guest_memfd$'
+    says out '^read by +a vCPU$'
+}
+
+guest_memfd_is_not_replaced() {
+    refused 1 'guest_memfd' "$MICROVM" --no-kvm --backing guest_memfd "$image"
+}
+
+right_without_kvm() {
+    right "$MICROVM" --no-kvm "$image"
+    says out '^read by +a host thread$'
+    says out '^backing +memfd$'
+}
+
+right_as_a_user() {
+    for_user
+    right as_user "$dir/microvm" "$image"
+    if ! as_user test -w /dev/kvm; then
+        says out 'No vCPU: /dev/kvm'
+        says out '^read by +a host thread$'
+    fi
+}
+
+# A page more than a MiB, and three bytes.
+right_on_odd_sizes() {
+    for size in 1052675 4097 4096 4095 65537 9 8 7 1; do
+        head -c "$size" /dev/urandom >"$dir/odd"
+        right "$MICROVM" "$dir/odd"
+        says out "^length +$size bytes"
+        right "$MICROVM" --no-kvm "$dir/odd"
+    done
+}
+
+right_on_holes() {
+    truncate -s 32M "$dir/holes"
+    right "$MICROVM" "$dir/holes"
+    says out '^pages populated +0 of'
+    printf x | dd of="$dir/holes" bs=1 seek=20000001 conv=notrunc status=none
+    right "$MICROVM" "$dir/holes"
+    says out '^pages populated +1 of'
+}
+
+flipped_word_is_noticed() {
+    for offset in 0 8 4096 0x7fffff 16777215; do
+        wrong "$MICROVM" --flip "$offset" "$image"
+        wrong "$MICROVM" --flip "$offset" --no-kvm "$image"
+    done
+    wrong "$MICROVM" --flip 12345 --backing memfd "$image"
+    printf abc >"$dir/small"
+    wrong "$MICROVM" --flip 2 "$dir/small"
+}
+
+bad_images_are_refused() {
+    : >"$dir/empty"
+    mkfifo "$dir/fifo"
+    refused 1 "microvm: $dir/empty: .*empty" "$MICROVM" "$dir/empty"
+    refused 1 "microvm: $dir: .*directory" "$MICROVM" "$dir"
+    refused 1 "microvm: $dir/missing: No such file" "$MICROVM" "$dir/missing"
+    refused 1 "microvm: $dir/fifo: " "$MICROVM" "$dir/fifo"
+    refused 1 'microvm: /dev/zero: ' "$MICROVM" /dev/zero
+    refused 1 'microvm: --flip .*beyond' "$MICROVM" --flip 16777216 "$image"
+}
+
+image_of_another_user_is_refused() {
+    for_user
+    chmod 600 "$image"
+    refused 1 "microvm: $image: Permission denied" as_user "$dir/microvm" "$image"
+}
+
+bad_options_are_refused() {
+    refused 2 'no image' "$MICROVM"
+    refused 2 'more than one' "$MICROVM" "$image" "$image"
+    refused 2 'bogus' "$MICROVM" --bogus "$image"
+    refused 2 'backing' "$MICROVM" --backing floppy "$image"
+    for offset in '' -1 x 1x ' 1' 99999999999999999999; do
+        refused 2 'flip' "$MICROVM" --flip "$offset" "$image"
+    done
+    expect 0 "$MICROVM" --help
+    says out '^Usage: microvm'
+    expect 0 "$MICROVM" --version
+}
+
+json_of_microvm() {
+    expect 0 "$MICROVM" --json "$image"
+    json
+    says out '"right": true'
+    says out '"length": 16777216'
+    expect 1 "$MICROVM" --json --flip 64 "$image"
+    json
+    says out '"right": false'
+    cp "$image" "$dir/quote\"back\\slash"
+    expect 0 "$MICROVM" --json --no-kvm "$dir/quote\"back\\slash"
+    json
+}
+
+report_that_nobody_got() {
+    [ -w /dev/full ] || skip 'no /dev/full'
+    for program in "$MICROVM $image" "$MICROVM --json $image" "$GMEM_INFO" "$GMEM_INFO --json"; do
+        $program >/dev/full 2>"$dir/err" && show "exit status 0 on a full disk: $program"
+        [ -s "$dir/err" ] || show "nothing said on a full disk: $program"
+    done
+    return 0
+}
+
+# --- gmem-info ---
+
+info_report() {
+    expect 0 "$GMEM_INFO"
+    says out 'guest_memfd_init_shared'
+    says out 'uffd_minor_memfd'
+    says_not out "$(printf '\033')"
+    expect 0 "$GMEM_INFO" --help
+    says out '^Usage: gmem-info'
+    expect 0 "$GMEM_INFO" --version
+    says out '^gmem-info [0-9]'
+    for type in plain none; do
+        expect 0 "$GMEM_INFO" --vm-type "$type"
+    done
+}
+
+info_bad_options() {
+    expect 2 "$GMEM_INFO" --bogus
+    says err 'bogus'
+    expect 2 "$GMEM_INFO" word
+    says err 'word'
+    for option in --task --vm-type --need --feature; do
+        expect 2 "$GMEM_INFO" "$option" bogus
+        says err 'bogus'
+        expect 2 "$GMEM_INFO" "$option"
+        [ -s "$dir/err" ] || show "nothing said of $option without a word"
+    done
+}
+
+# The exit status is the state.
+info_features() {
+    expect 0 "$GMEM_INFO" --json
+    cp "$dir/out" "$dir/report"
+    for name in kvm guest_memfd guest_memfd_write memfd uffd map_memory; do
+        status=1
+        ! grep -q "\"name\": \"$name\".*\"state\": \"present\"" "$dir/report" || status=0
+        expect "$status" "$GMEM_INFO" --feature "$name"
+        says out "$name"
+    done
+}
+
+info_tasks() {
+    tasks='create populate populate-private prefault resolve convert discard'
+    expect 0 "$GMEM_INFO" --task all
+    for task in $tasks; do
+        says out "$task"
+    done
+    for task in $tasks; do
+        expect 0 "$GMEM_INFO" --task "$task"
+        [ -s "$dir/out" ] || show "nothing about $task"
+    done
+    expect 0 "$GMEM_INFO" --task create --need lazy,mappable
+}
+
+json_of_info() {
+    for arguments in '' '--task all' '--vm-type none' '--feature kvm' '--need private --task convert'; do
+        # shellcheck disable=SC2086
+        "$GMEM_INFO" --json $arguments >"$dir/out" 2>"$dir/err" </dev/null
+        json
+    done
+    expect 0 "$GMEM_INFO" --json
+    json
+    says out '"features": \['
+    says out '"chains": \['
+    says out '"name": "guest_memfd", "number": 3, "state": "'
+}
+
+info_narrow() {
+    for width in 40 60 80 200; do
+        expect 0 env COLUMNS="$width" "$GMEM_INFO"
+        narrow "$width"
+        expect 0 env COLUMNS="$width" "$GMEM_INFO" --task all
+        narrow "$width"
+        expect 0 env COLUMNS="$width" "$GMEM_INFO" --vm-type none
+        narrow "$width"
+    done
+    for width in '' 0 -1 x 99999999999; do
+        expect 0 env COLUMNS="$width" "$GMEM_INFO"
+    done
+}
+
+info_as_a_user() {
+    for_user
+    expect 0 as_user "$dir/gmem-info"
+    as_user test -w /dev/kvm || says out '/dev/kvm'
+    [ ! -e /dev/userfaultfd ] || as_user test -w /dev/userfaultfd || says out '/dev/userfaultfd'
+    expect 0 as_user env COLUMNS=60 "$dir/gmem-info"
+    narrow 60
+    expect 0 as_user "$dir/gmem-info" --json
+    json
+}
+
+# --- the run ---
+
+tests='right_by_default right_on_memfd right_on_guest_memfd guest_memfd_is_not_replaced right_without_kvm right_as_a_user
+    right_on_odd_sizes right_on_holes flipped_word_is_noticed bad_images_are_refused image_of_another_user_is_refused
+    bad_options_are_refused json_of_microvm report_that_nobody_got info_report info_bad_options info_features info_tasks
+    json_of_info info_narrow info_as_a_user'
+
+chosen=
+for test in $tests; do
+    case $test in
+    *"${1:-}"*) chosen="$chosen $test" ;;
+    esac
+done
+
+# shellcheck disable=SC2086
+set -- $chosen
+echo "# PLAN $#"
+sh "$here/examples/microvm/make-image.sh" "$image" 16 || exit 1
+for test in "$@"; do
+    echo "# RUN $test"
+    : >"$dir/reason"
+    ("$test")
+    case $? in
+    0) echo "# PASS $test" ;;
+    77) echo "# SKIP $test: $(cat "$dir/reason")" ;;
+    *)
+        echo "# FAIL $test"
+        failures=1
+        ;;
+    esac
+done
+exit $failures

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: MIT */
+/* Giving things up: in any order, bound or not, and with nothing left. */
+#include "gt.h"
+
+#include <unistd.h>
+
+#include <gmem/memory.h>
+#include <gmem/populate.h>
+#include <gmem/vcpu.h>
+#include <gmem/vm.h>
+
+#include "fakekvm.h"
+#include "inject.h"
+
+static uint64_t page(void)
+{
+	return (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static struct gmem_vm *open_vm(int fd)
+{
+	struct gmem_vm *vm = NULL;
+
+	assert_int_equal(gmem_vm_open(fd, &vm, NULL), 0);
+	return vm;
+}
+
+static struct gmem *make(struct gmem_vm *vm)
+{
+	struct gmem *mem = NULL;
+
+	assert_int_equal(gmem_create(vm, 4 * page(), &mem, NULL), 0);
+	return mem;
+}
+
+static void giving_up_nothing_does_nothing(void **state)
+{
+	(void)state;
+	inject_arm(0, 0);
+	gmem_destroy(NULL);
+	gmem_vm_close(NULL);
+	gmem_vcpu_close(NULL);
+	assert_int_equal(inject_disarm(), 0);
+}
+
+static void memory_goes_on_working_when_its_vm_is_closed(void **state)
+{
+	struct gmem_vm *vm = open_vm(-1);
+	struct gmem *mem = make(vm);
+	void *address;
+
+	(void)state;
+	gmem_vm_close(vm);
+	assert_int_equal(gmem_populate(mem, 0, 5, "hello", NULL, NULL), 0);
+	assert_int_equal(gmem_map(mem, 0, page(), &address, NULL), 0);
+	assert_memory_equal(address, "hello", 6);
+	assert_int_equal(gmem_bind(mem, 1, 0, 0, page(), NULL), 0);
+	assert_int_equal(gmem_unbind(mem, 1), 0);
+	assert_int_equal(gmem_bind(mem, 1, 0, 0, page(), NULL), 0);
+	gmem_destroy(mem);
+}
+
+static size_t slot_count(int vm_fd)
+{
+	struct fakekvm_slot first;
+
+	return fakekvm_slots(vm_fd, &first, 1);
+}
+
+/* Two memories and their VM, each mapped or not, bound or not. */
+static void prepare(struct gmem *mem, unsigned int how, uint32_t slot)
+{
+	void *address;
+
+	if (how & 1)
+		assert_int_equal(gmem_map(mem, 0, page(), &address, NULL), 0);
+	if (how & 2)
+		assert_int_equal(gmem_bind(mem, slot, slot * 16 * page(), 0, 2 * page(), NULL), 0);
+}
+
+static void give_up_in_order(int vm_fd, const unsigned int *order, unsigned int how)
+{
+	struct gt_snapshot *before = gt_snapshot();
+	struct gmem_vm *vm = open_vm(vm_fd);
+	struct gmem *mem[2] = { make(vm), make(vm) };
+
+	prepare(mem[0], how & 3, 0);
+	prepare(mem[1], how >> 2, 1);
+	for (unsigned int i = 0; i < 3; i++)
+		if (order[i] == 2)
+			gmem_vm_close(vm);
+		else
+			gmem_destroy(mem[order[i]]);
+	gt_assert_nothing_leaked(before);
+}
+
+static void all_orders_of_giving_up(int vm_fd)
+{
+	static const unsigned int orders[6][3] = { { 0, 1, 2 }, { 0, 2, 1 }, { 1, 0, 2 }, { 1, 2, 0 }, { 2, 0, 1 }, { 2, 1, 0 } };
+
+	for (unsigned int how = 0; how < 16; how++)
+		for (unsigned int i = 0; i < 6; i++)
+			give_up_in_order(vm_fd, orders[i], how);
+}
+
+static void everything_may_be_given_up_in_any_order(void **state)
+{
+	(void)state;
+	all_orders_of_giving_up(-1);
+}
+
+static void no_order_of_giving_up_leaves_a_memslot(void **state)
+{
+	static const char *const presets[] = { "6.1", "6.18" };
+
+	(void)state;
+	for (unsigned int i = 0; i < 2; i++) {
+		int fd = fakekvm_vm(fakekvm_preset(presets[i]));
+
+		all_orders_of_giving_up(fd);
+		assert_int_equal(slot_count(fd), 0);
+		close(fd);
+		fakekvm_disable();
+	}
+}
+
+static void a_vm_fd_may_be_closed_at_once(void **state)
+{
+	int fd = fakekvm_vm(fakekvm_preset("6.18"));
+	struct gmem_vm *vm = open_vm(fd);
+	struct gmem *mem;
+
+	(void)state;
+	close(fd);
+	mem = make(vm);
+	assert_int_equal(gmem_bind(mem, 0, 0, 0, page(), NULL), 0);
+	assert_int_equal(gmem_unbind(mem, 0), 0);
+	gmem_destroy(mem);
+	gmem_vm_close(vm);
+}
+
+static void vcpus_may_be_closed_after_their_vm(void **state)
+{
+	int vm_fd = fakekvm_vm(fakekvm_preset("6.18")), vcpu_fd = fakekvm_vcpu(vm_fd);
+	struct gmem_vm *vm = open_vm(vm_fd);
+	struct gmem_vcpu *vcpus[3];
+
+	(void)state;
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(gmem_vcpu_open(vm, vcpu_fd, &vcpus[i]), 0);
+	close(vcpu_fd);
+	close(vm_fd);
+	gmem_vcpu_close(vcpus[1]);
+	gmem_vm_close(vm);
+	gmem_vcpu_close(vcpus[2]);
+	gmem_vcpu_close(vcpus[0]);
+}
+
+static const struct gt_test tests[] = {
+	GT(giving_up_nothing_does_nothing, GT_NEEDS_NOTHING),
+	GT(memory_goes_on_working_when_its_vm_is_closed, GT_NEEDS_NOTHING),
+	GT(everything_may_be_given_up_in_any_order, GT_NEEDS_NOTHING),
+	GT(no_order_of_giving_up_leaves_a_memslot, GT_NEEDS_NOTHING),
+	GT(a_vm_fd_may_be_closed_at_once, GT_NEEDS_NOTHING),
+	GT(vcpus_may_be_closed_after_their_vm, GT_NEEDS_NOTHING),
+};
+
+GT_MAIN("destroy", tests)
