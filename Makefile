@@ -141,4 +141,5 @@ clean:
 
 include $(S)/tests/Makefile.inc
 
--include $(STATIC_OBJ:.o=.d) $(SHARED_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(MICROVM_OBJ:.o=.d)
+-include $(STATIC_OBJ:.o=.d) $(SHARED_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(MICROVM_OBJ:.o=.d) \
+	$(EXAMPLES:$(S)/%.c=$(O)/program/%.d)

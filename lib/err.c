@@ -4,16 +4,18 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "log.h"
 
 #define NO_CALL "libgmem"
 
+/* A failure becomes the thread's last when the public call returns with it, not before: some are tolerated on the way. */
 static _Thread_local struct last {
 	const char *call;
-	bool told; /* the log knows the sentence */
-	char text[400];
-} last = { .call = NO_CALL, .told = true };
+	bool failed; /* draft is to become text */
+	char draft[400], text[400];
+} last = { .call = NO_CALL };
 
 static const struct {
 	int code;
@@ -47,11 +49,17 @@ const char *gmemi_enter(const char *call)
 
 void gmemi_leave(const char **previous)
 {
-	if (!last.told) {
-		last.told = true;
+	if (last.failed) {
+		last.failed = false;
+		memcpy(last.text, last.draft, sizeof(last.text));
 		gmemi_note(GMEM_LOG_DEBUG, "%s", last.text);
 	}
 	last.call = *previous;
+}
+
+void gmemi_tolerated(void)
+{
+	last.failed = false;
 }
 
 const char *gmemi_entered(void)
@@ -75,23 +83,23 @@ static int conclude(int code, size_t used, const char *whom)
 {
 	const char *name = gmemi_error_name(code);
 
-	if (used >= sizeof(last.text))
-		used = sizeof(last.text) - 1;
+	if (used >= sizeof(last.draft))
+		used = sizeof(last.draft) - 1;
 	if (name)
-		snprintf(last.text + used, sizeof(last.text) - used, " (%s, from %s)", name, whom);
+		snprintf(last.draft + used, sizeof(last.draft) - used, " (%s, from %s)", name, whom);
 	else
-		snprintf(last.text + used, sizeof(last.text) - used, " (error %d, from %s)", -code, whom);
-	last.told = false;
+		snprintf(last.draft + used, sizeof(last.draft) - used, " (error %d, from %s)", -code, whom);
+	last.failed = true;
 	return code;
 }
 
 int gmemi_refuse(int code, const char *format, ...)
 {
-	int used = snprintf(last.text, sizeof(last.text), "%s: ", last.call);
+	int used = snprintf(last.draft, sizeof(last.draft), "%s: ", last.call);
 	va_list arguments;
 
 	va_start(arguments, format);
-	used += vsnprintf(last.text + used, sizeof(last.text) - (size_t)used, format, arguments);
+	used += vsnprintf(last.draft + used, sizeof(last.draft) - (size_t)used, format, arguments);
 	va_end(arguments);
 	return conclude(code, (size_t)used, "the library");
 }
@@ -122,11 +130,11 @@ int gmemi_failed(int code, const char *step, const char *advice)
 
 	if (!advice)
 		advice = advice_for(code);
-	used = snprintf(last.text, sizeof(last.text), "%s: %s failed%s%s", last.call, step, advice ? ": " : "", advice ? advice : "");
+	used = snprintf(last.draft, sizeof(last.draft), "%s: %s failed%s%s", last.call, step, advice ? ": " : "", advice ? advice : "");
 	return conclude(code, (size_t)used, "the kernel");
 }
 
 const char *gmem_last_error(void)
 {
-	return last.text;
+	return last.failed ? last.draft : last.text;
 }

@@ -20,6 +20,9 @@ __attribute__((format(printf, 2, 3))) int gmemi_refuse(int code, const char *for
 /* A failure that the kernel reported at a step. advice says what to check, or is NULL. Returns code. */
 int gmemi_failed(int code, const char *step, const char *advice);
 
+/* The failure last reported in this call is dealt with: it is neither the caller's nor the log's. */
+void gmemi_tolerated(void);
+
 /* Says one line to the log. The sink may call the library: the sentence and the call's name are put back after. */
 __attribute__((format(printf, 2, 3))) void gmemi_note(enum gmem_log_level level, const char *format, ...);
 

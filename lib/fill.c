@@ -24,8 +24,12 @@ static int pick(struct gmemi_fill *fill)
 {
 	struct gmemi_wish wish = wish_of(fill);
 
-	fill->row = gmemi_chain_pick(fill->mem->vm, GMEM_TASK_POPULATE, &wish, fill->row);
-	return fill->row ? 0 : gmemi_chain_refuse(fill->mem->vm, GMEM_TASK_POPULATE, &wish);
+	const struct gmemi_chain_row *next = gmemi_chain_pick(fill->mem->vm, GMEM_TASK_POPULATE, &wish, fill->row);
+
+	if (!next)
+		return gmemi_chain_refuse(fill->mem->vm, GMEM_TASK_POPULATE, &wish);
+	fill->row = next;
+	return 0;
 }
 
 int gmemi_fill_begin(struct gmemi_fill *fill, struct gmem *mem, enum gmem_mechanism forced)
@@ -82,8 +86,8 @@ static int prepare(struct gmem *mem, const struct gmemi_mapping *m, uint64_t off
 
 	if (r < 0)
 		return r;
-	if (!gmemi_vm_has(mem->vm, GMEM_FEATURE_MADV_POPULATE))
-		return 0;
+	if (mem->need & GMEM_NEED_HIDDEN || !gmemi_vm_has(mem->vm, GMEM_FEATURE_MADV_POPULATE))
+		return 0; /* the kernel cannot reach hidden pages to populate them: the copy touches what is allocated */
 	r = gmemi_sys_advise(gmemi_mapping_at(m, first), size, MMANI_MADV_POPULATE_WRITE);
 	return r < 0 ? gmemi_failed(r, "madvise(MADV_POPULATE_WRITE)", "private or poisoned pages, or out of memory?") : 0;
 }
@@ -122,24 +126,43 @@ static int put_parts(struct gmem *mem, uint64_t offset, const unsigned char *dat
 	return gmemi_refuse(-EINVAL, "this memory cannot be mapped: it takes whole pages only");
 }
 
-static int put(struct gmemi_fill *fill, uint64_t offset, const unsigned char *data, uint64_t length, uint64_t *done)
+/* Pages out of the direct map that are there already say EEXIST on one branch (Firecracker's kernel). *by_row: write() itself failed. */
+static int put_to_guest_memfd(struct gmem *mem, uint64_t offset, const unsigned char *data, uint64_t length, uint64_t *done,
+			      bool *by_row)
+{
+	int r;
+
+	*by_row = false;
+	if (!is_whole(mem, offset, length))
+		return put_parts(mem, offset, data, length, done);
+	r = put_by_write(mem, offset, data, length, done);
+	if (r == -EEXIST && gmemi_memory_mappable(mem))
+		return put_by_mapping(mem, offset, data, length, done);
+	*by_row = true;
+	return r;
+}
+
+/* *by_row: a failure is that of the row's own mechanism. */
+static int put(struct gmemi_fill *fill, uint64_t offset, const unsigned char *data, uint64_t length, uint64_t *done, bool *by_row)
 {
 	struct gmem *mem = fill->mem;
 
+	*by_row = true;
 	if (fill->row->mechanism == GMEM_MECH_MAPPING)
 		return put_by_mapping(mem, offset, data, length, done);
-	if (gmemi_memory_shared_backing(mem) == GMEM_BACKING_GUEST_MEMFD && !is_whole(mem, offset, length))
-		return put_parts(mem, offset, data, length, done);
-	return put_by_write(mem, offset, data, length, done);
+	if (gmemi_memory_shared_backing(mem) != GMEM_BACKING_GUEST_MEMFD)
+		return put_by_write(mem, offset, data, length, done);
+	return put_to_guest_memfd(mem, offset, data, length, done, by_row);
 }
 
 int gmemi_fill_put(struct gmemi_fill *fill, uint64_t offset, const unsigned char *data, uint64_t length, uint64_t *done)
 {
 	*done = 0;
 	for (;;) {
-		int r = put(fill, offset, data, length, done);
+		bool by_row;
+		int r = put(fill, offset, data, length, done, &by_row);
 
-		if (r == 0 || !gmemi_chain_demote(fill->mem->vm, fill->row, r))
+		if (r == 0 || !by_row || !gmemi_chain_demote(fill->mem->vm, fill->row, r))
 			return r;
 		r = pick(fill);
 		if (r < 0)
@@ -173,8 +196,10 @@ static uint64_t extent_by_mincore(struct gmem *mem, uint64_t offset, uint64_t le
 	int r;
 
 	*absent = false;
-	if (gmemi_mapping_hold_some(mem, offset, length, &m) < 0)
+	if (gmemi_mapping_hold_some(mem, offset, length, &m) < 0) {
+		gmemi_tolerated();
 		return length;
+	}
 	pages = gmemi_min(pages, (m->offset + m->length - offset) / mem->page_size);
 	r = gmemi_sys_resident(gmemi_mapping_at(m, offset), pages * mem->page_size, present);
 	gmemi_mapping_drop(mem, m);

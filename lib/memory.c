@@ -181,7 +181,7 @@ int gmem_query(const struct gmem *mem, struct gmem_info *info)
 		.backing = mem->backing,
 		.mechanism = mem->mechanism,
 		.populate_mechanism = atomic_load(&mem->populate_mechanism),
-		.slots = gmemi_slots_of((struct gmem *)(uintptr_t)mem),
+		.slots = atomic_load(&mem->slots),
 		.in_place = is_in_place(mem),
 	};
 	gmemi_info_out(info, &now, sizeof(now));

@@ -18,6 +18,7 @@ struct gmemi_mapping {
 	unsigned char *address;
 	bool writable;
 	bool placed;	    /* over a reservation of the caller, which gets it back */
+	bool own;	    /* the library's: the caller has not been told of it */
 	unsigned int users; /* memslots, and calls that are using it */
 };
 
@@ -31,6 +32,7 @@ struct gmem {
 	struct gmemi_pagemap *map; /* NULL without GMEM_NEED_LAZY */
 	pthread_mutex_t lock;	   /* guards the mappings */
 	struct gmemi_mapping *mappings;
+	atomic_uint slots;	   /* memslots bound */
 	_Atomic uint64_t populated, skipped;
 	atomic_uint populate_mechanism;
 };
@@ -61,7 +63,6 @@ static inline unsigned char *gmemi_mapping_at(const struct gmemi_mapping *mappin
 void gmemi_mapping_end(struct gmem *mem);
 
 /* memory_bind.c */
-unsigned int gmemi_slots_of(struct gmem *mem);
 /* Deletes all memslots of the memory. A mapping whose memslot cannot be deleted stays for good: the guest may run on it. */
 void gmemi_slots_end(struct gmem *mem);
 

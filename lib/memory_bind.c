@@ -142,6 +142,7 @@ static int bind_new(const struct gmemi_slot *wanted)
 	}
 	slot->next = vm->slots;
 	vm->slots = slot;
+	atomic_fetch_add(&slot->mem->slots, 1);
 	return 0;
 }
 
@@ -150,30 +151,40 @@ static bool same_place(const struct gmemi_slot *a, const struct gmemi_slot *b)
 	return a->mem == b->mem && a->gpa == b->gpa && a->offset == b->offset && a->length == b->length;
 }
 
-/* The same place again: KVM switches dirty logging, of a plain memslot, and nothing else. */
-static int bind_again(struct gmemi_slot *slot, const struct gmemi_slot *wanted, uint64_t flags)
+/* What KVM cannot do to a memslot that is there. */
+static int check_change(const struct gmemi_slot *slot, uint32_t change)
 {
-	uint32_t before = slot->flags, change = (before & ~KVMI_MEM_GUEST_MEMFD) ^ kvm_flags(flags);
+	if ((slot->flags | change) & KVMI_MEM_GUEST_MEMFD)
+		return gmemi_refuse(-EOPNOTSUPP, "slot 0x%x %s the guest_memfd itself: nothing of that can change while it is bound, "
+				    "and dirty logging needs GMEM_BIND_PLAIN", slot->number,
+				    slot->flags & KVMI_MEM_GUEST_MEMFD ? "is bound to" : "is plain, not bound to");
+	if (change & ~KVMI_MEM_LOG_DIRTY_PAGES)
+		return gmemi_refuse(-EOPNOTSUPP, "KVM changes only dirty logging of slot 0x%x: unbind it first", slot->number);
+	return 0;
+}
+
+/* The same place again: KVM switches dirty logging, of a plain memslot, and nothing else. */
+static int bind_again(struct gmemi_slot *slot, const struct gmemi_slot *wanted)
+{
+	uint32_t change = slot->flags ^ wanted->flags;
 	int r;
 
 	if (!same_place(slot, wanted))
 		return gmemi_refuse(-EEXIST, "slot 0x%x is bound to something else: unbind it first", slot->number);
 	if (!change)
 		return 0;
-	if (before & KVMI_MEM_GUEST_MEMFD)
-		return gmemi_refuse(-EOPNOTSUPP, "slot 0x%x is bound to the guest_memfd itself: KVM changes nothing there, "
-				    "bind with GMEM_BIND_PLAIN instead", slot->number);
-	if (change & ~KVMI_MEM_LOG_DIRTY_PAGES)
-		return gmemi_refuse(-EOPNOTSUPP, "KVM changes only dirty logging of slot 0x%x: unbind it first", slot->number);
-	slot->flags = before ^ change;
+	r = check_change(slot, change);
+	if (r < 0)
+		return r;
+	slot->flags ^= change;
 	r = tell_kvm(slot, slot->length);
 	if (r == 0)
 		return 0;
-	slot->flags = before;
+	slot->flags ^= change;
 	return gmemi_failed(r < 0 ? r : -EIO, "switching dirty logging", NULL);
 }
 
-static int bind_locked(struct gmemi_slot *wanted, uint64_t flags)
+static int bind_locked(const struct gmemi_slot *wanted)
 {
 	struct gmem_vm *vm = wanted->mem->vm;
 	struct gmemi_slot *there;
@@ -181,7 +192,7 @@ static int bind_locked(struct gmemi_slot *wanted, uint64_t flags)
 
 	pthread_mutex_lock(&vm->slots_lock);
 	there = find(vm, wanted->number);
-	r = there ? bind_again(there, wanted, flags) : bind_new(wanted);
+	r = there ? bind_again(there, wanted) : bind_new(wanted);
 	pthread_mutex_unlock(&vm->slots_lock);
 	return r;
 }
@@ -190,11 +201,11 @@ static int check_bind(struct gmem *mem, uint64_t gpa, uint64_t offset, uint64_t 
 {
 	int r = gmemi_opts_flags(flags, GMEM_BIND_READONLY | GMEM_BIND_DIRTY_LOG | GMEM_BIND_PLAIN, "opts->flags");
 
-	if (r == 0)
-		r = gmemi_range_check(offset, length, mem->page_size, mem->length);
+	if (r == 0) /* KVM's pages, which may be smaller than the memory's */
+		r = gmemi_range_check(offset, length, gmemi_sys_page_size(), mem->length);
 	if (r < 0)
 		return r;
-	if (!gmemi_aligned(gpa, mem->page_size))
+	if (!gmemi_aligned(gpa, gmemi_sys_page_size()))
 		return gmemi_refuse(-EINVAL, "gpa 0x%llx is not a multiple of the page size", (unsigned long long)gpa);
 	if (length > UINT64_MAX - gpa)
 		return gmemi_refuse(-EINVAL, "gpa 0x%llx + length wraps around", (unsigned long long)gpa);
@@ -223,7 +234,7 @@ int gmem_bind(struct gmem *mem, uint32_t slot, uint64_t gpa, uint64_t offset, ui
 		.number = slot,
 		.flags = flags_for(mem, o.flags),
 	};
-	return bind_locked(&wanted, o.flags);
+	return bind_locked(&wanted);
 }
 
 static void forget(struct gmem_vm *vm, struct gmemi_slot *slot)
@@ -233,6 +244,7 @@ static void forget(struct gmem_vm *vm, struct gmemi_slot *slot)
 	while (*link != slot)
 		link = &(*link)->next;
 	*link = slot->next;
+	atomic_fetch_sub(&slot->mem->slots, 1);
 	gmemi_free(slot);
 }
 
@@ -246,7 +258,7 @@ static int unbind(struct gmem *mem, uint32_t number)
 		return gmemi_refuse(-ENOENT, "this memory is not bound to slot 0x%x", number);
 	flags = slot->flags;
 	r = delete_slot(slot);
-	if (r != 0) {
+	if (r != 0 && r != -EINVAL) { /* EINVAL: the program deleted it itself */
 		slot->flags = flags;
 		return gmemi_failed(r < 0 ? r : -EIO, "deleting the memslot", NULL);
 	}
@@ -279,17 +291,6 @@ static void unlock_slots(struct gmem_vm *vm)
 {
 	if (!gmemi_vm_forked(vm))
 		pthread_mutex_unlock(&vm->slots_lock);
-}
-
-unsigned int gmemi_slots_of(struct gmem *mem)
-{
-	unsigned int count = 0;
-
-	lock_slots(mem->vm);
-	for (struct gmemi_slot *slot = mem->vm->slots; slot; slot = slot->next)
-		count += slot->mem == mem;
-	unlock_slots(mem->vm);
-	return count;
 }
 
 /* A VM that is dead, or not this process's (a forked child), cannot run on the mapping any more; a slot that the program deleted itself is

@@ -12,18 +12,10 @@
 #include "vm_chain.h"
 #include "vm_probe.h"
 
-/* Kernels from 6.3 want to be told that the file is not to be executed; older ones refuse the flag. */
-static int open_memfd(const char *name, unsigned int flags)
-{
-	int fd = gmemi_sys_memfd(name, flags | MFD_ALLOW_SEALING | MMANI_MFD_NOEXEC_SEAL);
-
-	return fd == -EINVAL ? gmemi_sys_memfd(name, flags | MFD_ALLOW_SEALING) : fd;
-}
-
 /* Nobody who gets the fd later can shrink it under a guest, or add seals. */
 static int make_memfd(struct gmem *mem, const char *name, unsigned int flags, int *result)
 {
-	int fd = open_memfd(name, flags), r;
+	int fd = gmemi_sys_memfd(name, flags), r;
 
 	if (fd < 0)
 		return gmemi_failed(fd, "memfd_create()", NULL);

@@ -50,7 +50,7 @@ static int add(struct gmem *mem, uint64_t offset, uint64_t length, bool writable
 	m = gmemi_alloc(1, sizeof(*m));
 	if (!m)
 		return -ENOMEM;
-	*m = (struct gmemi_mapping){ .offset = offset, .length = length, .writable = writable, .placed = at != NULL };
+	*m = (struct gmemi_mapping){ .offset = offset, .length = length, .writable = writable, .placed = at != NULL, .own = true };
 	r = establish(mem, m, at);
 	if (r < 0) {
 		gmemi_free(m);
@@ -114,16 +114,28 @@ int gmem_map(struct gmem *mem, uint64_t offset, uint64_t length, void **address,
 		return gmemi_refuse(-EINVAL, "address is NULL");
 	pthread_mutex_lock(&mem->lock);
 	r = find_or_add(mem, offset, length, !(o.flags & GMEM_MAP_READONLY), o.address, &m);
-	if (r == 0)
+	if (r == 0) {
+		m->own = false; /* the caller has its address */
 		*address = gmemi_mapping_at(m, offset);
+	}
 	pthread_mutex_unlock(&mem->lock);
 	return r;
+}
+
+/* What a mapping has to cover so that it is one the kernel makes. */
+static void round_out(const struct gmem *mem, uint64_t *offset, uint64_t *length)
+{
+	uint64_t end = gmemi_round_down(*offset + *length + mem->page_size - 1, mem->page_size);
+
+	*offset = gmemi_round_down(*offset, mem->page_size);
+	*length = end - *offset;
 }
 
 int gmemi_mapping_hold(struct gmem *mem, uint64_t offset, uint64_t length, struct gmemi_mapping **mapping)
 {
 	int r;
 
+	round_out(mem, &offset, &length);
 	pthread_mutex_lock(&mem->lock);
 	r = find_or_add(mem, offset, length, true, NULL, mapping);
 	if (r == 0)
@@ -136,11 +148,13 @@ int gmemi_mapping_hold(struct gmem *mem, uint64_t offset, uint64_t length, struc
  * is mapped already (facts/perf.md: a third of the guest's first touch). */
 static int add_whole(struct gmem *mem, uint64_t offset, uint64_t length, struct gmemi_mapping **mapping)
 {
-	uint64_t first = gmemi_round_down(offset, mem->page_size);
-	uint64_t end = gmemi_round_down(offset + length + mem->page_size - 1, mem->page_size);
 	int r = add(mem, 0, mem->length, true, NULL, mapping);
 
-	return r == -ENOMEM ? add(mem, first, end - first, true, NULL, mapping) : r;
+	if (r != -ENOMEM && r != -EAGAIN) /* EAGAIN: mlockall(), and RLIMIT_MEMLOCK */
+		return r;
+	gmemi_tolerated();
+	round_out(mem, &offset, &length);
+	return add(mem, offset, length, true, NULL, mapping);
 }
 
 int gmemi_mapping_hold_some(struct gmem *mem, uint64_t offset, uint64_t length, struct gmemi_mapping **mapping)
@@ -162,23 +176,52 @@ int gmemi_mapping_hold_some(struct gmem *mem, uint64_t offset, uint64_t length, 
 	return r;
 }
 
+static int dissolve(struct gmemi_mapping *m)
+{
+	return m->placed ? reserve(m->address, m->length) : gmemi_sys_unmap(m->address, m->length);
+}
+
+static int remove_mapping(struct gmem *mem, struct gmemi_mapping *m)
+{
+	struct gmemi_mapping **link = &mem->mappings;
+	int r = dissolve(m);
+
+	if (r < 0)
+		return r;
+	while (*link != m)
+		link = &(*link)->next;
+	*link = m->next;
+	gmemi_free(m);
+	return 0;
+}
+
+/* Made for one call or memslot, and known to nobody else. One of the whole memory stays: the next call or memslot uses it. */
+static bool is_window(const struct gmem *mem, const struct gmemi_mapping *m)
+{
+	return m->own && m->length < mem->length;
+}
+
 void gmemi_mapping_drop(struct gmem *mem, struct gmemi_mapping *mapping)
 {
 	pthread_mutex_lock(&mem->lock);
 	mapping->users--;
+	if (mapping->users == 0 && is_window(mem, mapping))
+		(void)remove_mapping(mem, mapping); /* if it cannot be, it stays in the list for the next */
 	pthread_mutex_unlock(&mem->lock);
 }
 
-static int dissolve(struct gmemi_mapping *m)
+/* The library's own mappings are none of the caller's: those that reach beyond the range stay. */
+static bool is_meant(const struct gmemi_mapping *m, uint64_t offset, uint64_t length)
 {
-	return m->placed ? reserve(m->address, m->length) : gmemi_sys_unmap(m->address, m->length);
+	return m->own ? gmemi_range_contains(offset, length, m->offset, m->length)
+		      : gmemi_range_overlaps(offset, length, m->offset, m->length);
 }
 
 /* Nothing is unmapped unless everything in the range can be. */
 static int check_unmap(struct gmem *mem, uint64_t offset, uint64_t length)
 {
 	for (struct gmemi_mapping *m = mem->mappings; m; m = m->next) {
-		if (!gmemi_range_overlaps(offset, length, m->offset, m->length))
+		if (!is_meant(m, offset, length))
 			continue;
 		if (!gmemi_range_contains(offset, length, m->offset, m->length))
 			return gmemi_refuse(-EINVAL, "a mapping at offset 0x%llx, length 0x%llx lies only partly in the range",
@@ -192,21 +235,16 @@ static int check_unmap(struct gmem *mem, uint64_t offset, uint64_t length)
 
 static int unmap(struct gmem *mem, uint64_t offset, uint64_t length)
 {
-	struct gmemi_mapping **link = &mem->mappings;
+	struct gmemi_mapping *m = mem->mappings, *next;
 
-	while (*link) {
-		struct gmemi_mapping *m = *link;
-		int r;
+	for (; m; m = next) {
+		int r = 0;
 
-		if (!gmemi_range_overlaps(offset, length, m->offset, m->length)) {
-			link = &m->next;
-			continue;
-		}
-		r = dissolve(m);
+		next = m->next;
+		if (is_meant(m, offset, length))
+			r = remove_mapping(mem, m);
 		if (r < 0)
 			return gmemi_failed(r, "munmap() of the memory", "vm.max_map_count?");
-		*link = m->next;
-		gmemi_free(m);
 	}
 	return 0;
 }

@@ -26,7 +26,7 @@ static unsigned int shift_of(uint64_t page)
 /* Size and seals: what shares the file can rely on its length. */
 static int make_file(uint64_t bytes)
 {
-	int fd = gmemi_sys_memfd("gmem-page-map", MFD_ALLOW_SEALING);
+	int fd = gmemi_sys_memfd("gmem-page-map", 0);
 	int r;
 
 	if (fd < 0)

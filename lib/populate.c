@@ -27,6 +27,24 @@ static bool is_zero(const unsigned char *page, uint64_t size)
 	return page[0] == 0 && memcmp(page, page + 1, (size_t)size - 1) == 0;
 }
 
+/* Pages whose last byte has been dealt with since `from`. */
+static void mark(const struct job *job, uint64_t from, enum gmemi_page_state state)
+{
+	uint64_t size = job->fill.mem->page_size;
+	uint64_t first = (job->offset + from) / size, end = (job->offset + job->done) / size;
+
+	if (job->fill.mem->map)
+		gmemi_pagemap_set(job->fill.mem->map, first, end - first, state);
+}
+
+/* Left absent: zeros, whatever a source may hold. */
+static void skip(struct job *job, uint64_t length)
+{
+	atomic_fetch_add(&job->fill.mem->skipped, length);
+	job->done += length;
+	mark(job, job->done - length, GMEMI_PAGE_DISCARDED);
+}
+
 static int store(struct job *job, const unsigned char *data, uint64_t length)
 {
 	uint64_t done;
@@ -34,6 +52,7 @@ static int store(struct job *job, const unsigned char *data, uint64_t length)
 
 	atomic_fetch_add(&job->fill.mem->populated, done);
 	job->done += done;
+	mark(job, job->done - done, GMEMI_PAGE_FILLED);
 	return r;
 }
 
@@ -45,12 +64,10 @@ static int store_zeros(struct job *job, const unsigned char *data, uint64_t leng
 		uint64_t part = gmemi_fill_extent(&job->fill, job->offset + job->done, length, &absent);
 		int r = 0;
 
-		if (absent) {
-			atomic_fetch_add(&job->fill.mem->skipped, part);
-			job->done += part;
-		} else {
+		if (absent)
+			skip(job, part);
+		else
 			r = store(job, data, part);
-		}
 		if (r < 0)
 			return r;
 		data += part;
@@ -131,8 +148,7 @@ static int step(struct job *job)
 
 	if (pass) {
 		gmemi_input_skip(&job->input, pass);
-		atomic_fetch_add(&job->fill.mem->skipped, pass);
-		job->done += pass;
+		skip(job, pass);
 		return 0;
 	}
 	got = gmemi_input_next(&job->input, gmemi_min(left, job->opts.chunk - at % job->opts.chunk), &data);
@@ -141,16 +157,6 @@ static int step(struct job *job)
 	if (got == 0)
 		return gmemi_refuse(-ENODATA, "the input ended %llu bytes early", (unsigned long long)left);
 	return store_content(job, data, (uint64_t)got);
-}
-
-/* Pages whose last byte has been populated by now. */
-static void mark_filled(const struct job *job, uint64_t from)
-{
-	uint64_t size = job->fill.mem->page_size;
-	uint64_t first = (job->offset + from) / size, end = (job->offset + job->done) / size;
-
-	if (job->fill.mem->map)
-		gmemi_pagemap_set(job->fill.mem->map, first, end - first, GMEMI_PAGE_FILLED);
 }
 
 static int tell_progress(const struct job *job)
@@ -170,10 +176,7 @@ static int run_steps(struct job *job)
 	int r = 0;
 
 	while (r == 0 && job->done < job->length) {
-		uint64_t from = job->done;
-
 		r = step(job);
-		mark_filled(job, from);
 		if (r == 0)
 			r = tell_progress(job);
 	}

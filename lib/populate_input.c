@@ -8,29 +8,79 @@
 #include "range.h"
 #include "sys.h"
 
+#define ALIGNMENT 4096 /* a file that was opened O_DIRECT wants the buffer so */
+
 void gmemi_input_from_buffer(struct gmemi_input *input, const void *data)
 {
-	*input = (struct gmemi_input){ .data = data, .fd = -1 };
+	*input = (struct gmemi_input){ .data = data, .fd = -1, .holes = -1, .before = -1 };
+}
+
+static int make_buffer(struct gmemi_input *input)
+{
+	uintptr_t start;
+
+	input->memory = gmemi_alloc(1, input->room + ALIGNMENT);
+	if (!input->memory)
+		return -ENOMEM;
+	start = (uintptr_t)input->memory + ALIGNMENT - 1;
+	input->buffer = (unsigned char *)(start - start % ALIGNMENT);
+	return 0;
+}
+
+/* Asking for holes moves the file offset, which the caller's fd shares with others: it is asked on an opening of our own where /proc
+ * allows that. Only files have holes. */
+static int prepare_holes(struct gmemi_input *input)
+{
+	int is_file = gmemi_sys_is_file(input->fd);
+
+	input->holes = -1;
+	input->before = -1;
+	if (is_file <= 0)
+		return is_file < 0 ? gmemi_failed(is_file, "fstat() of the input", NULL) : 0;
+	input->holes = gmemi_sys_reopen(input->fd);
+	if (input->holes >= 0)
+		return 0;
+	input->before = gmemi_sys_seek(input->fd, 0, SEEK_CUR);
+	if (input->before >= 0)
+		input->holes = input->fd;
+	return 0;
+}
+
+/* A file of holes is never read: whether it could be is asked by reading nothing. */
+static int check_readable(struct gmemi_input *input)
+{
+	int64_t r = input->seeks ? gmemi_sys_pread(input->fd, input->buffer, 0, input->position) : 0;
+
+	return r < 0 ? gmemi_failed((int)r, "reading the input", NULL) : 0;
 }
 
 int gmemi_input_from_fd(struct gmemi_input *input, int fd, uint64_t fd_offset, size_t room)
 {
-	*input = (struct gmemi_input){ .fd = fd, .position = fd_offset, .room = room };
-	input->before = gmemi_sys_seek(fd, 0, SEEK_CUR);
-	input->seeks = input->before >= 0;
-	if (!input->seeks && input->before != -ESPIPE)
-		return gmemi_failed((int)input->before, "lseek() on the input", NULL);
+	int64_t where = gmemi_sys_seek(fd, 0, SEEK_CUR);
+	int r;
+
+	*input = (struct gmemi_input){ .fd = fd, .seeks = where >= 0, .position = fd_offset, .room = room };
+	if (where < 0 && where != -ESPIPE)
+		return gmemi_failed((int)where, "lseek() on the input", NULL);
 	if (input->seeks && fd_offset > INT64_MAX)
 		return gmemi_refuse(-EINVAL, "fd_offset is beyond the end of any file");
-	input->buffer = gmemi_alloc(1, room);
-	return input->buffer ? 0 : -ENOMEM;
+	r = make_buffer(input);
+	if (r == 0)
+		r = check_readable(input);
+	if (r == 0)
+		r = prepare_holes(input);
+	if (r < 0)
+		gmemi_free(input->memory);
+	return r;
 }
 
 void gmemi_input_end(struct gmemi_input *input)
 {
-	if (input->seeks)
+	if (input->before >= 0)
 		(void)gmemi_sys_seek(input->fd, (uint64_t)input->before, SEEK_SET); /* where it was: that cannot fail */
-	gmemi_free(input->buffer);
+	else
+		gmemi_sys_close(input->holes);
+	gmemi_free(input->memory);
 }
 
 /* Files that know no holes say EINVAL; and past the last data (ENXIO) the end of the file has to be found by reading. */
@@ -38,11 +88,11 @@ uint64_t gmemi_input_hole(struct gmemi_input *input, uint64_t length)
 {
 	int64_t data;
 
-	if (!input->seeks)
+	if (input->holes < 0)
 		return 0;
-	data = gmemi_sys_seek(input->fd, input->position, SEEK_DATA);
+	data = gmemi_sys_seek(input->holes, input->position, SEEK_DATA);
 	if (data == -ENXIO)
-		data = gmemi_sys_seek(input->fd, 0, SEEK_END);
+		data = gmemi_sys_seek(input->holes, 0, SEEK_END);
 	return data <= (int64_t)input->position ? 0 : gmemi_min(length, (uint64_t)data - input->position);
 }
 
@@ -58,20 +108,23 @@ static int64_t read_some(struct gmemi_input *input, size_t have, size_t want)
 	return gmemi_sys_read(input->fd, input->buffer + have, want - have);
 }
 
-/* Until there is as much as is wanted, so that pages stay whole; what was read before a failure counts, and the failure comes again. */
+/* Until there is as much as is wanted, so that pages stay whole. What was read before a failure counts: the failure comes next. */
 static int64_t read_all(struct gmemi_input *input, size_t want)
 {
 	size_t have = 0;
+	int64_t r = input->failure;
 
-	while (have < want) {
-		int64_t r = read_some(input, have, want);
-
-		if (r < 0 && have == 0)
-			return gmemi_failed((int)r, "reading the input", NULL);
-		if (r <= 0)
+	input->failure = 0;
+	while (r >= 0 && have < want) {
+		r = read_some(input, have, want);
+		if (r == 0)
 			break;
-		have += (size_t)r;
+		if (r > 0)
+			have += (size_t)r;
 	}
+	if (r < 0 && have == 0)
+		return gmemi_failed((int)r, "reading the input", NULL);
+	input->failure = r < 0 ? (int)r : 0;
 	return (int64_t)have;
 }
 

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -13,7 +14,14 @@
 #include <unistd.h>
 
 #include "uapi/kvm.h"
+#include "uapi/mman.h"
 #include "uapi/userfaultfd.h"
+
+#ifdef __GLIBC__
+typedef unsigned long ioctl_request;
+#else
+typedef int ioctl_request;
+#endif
 
 #define LOWEST_FD 3
 /* The last page of the address space: never the process's own, so a handler that copies its argument says EFAULT. */
@@ -52,6 +60,8 @@ static int duplicate(int fd)
 {
 	int64_t r = outcome(fcntl(fd, F_DUPFD_CLOEXEC, LOWEST_FD));
 
+	if (r == -EINVAL) /* RLIMIT_NOFILE is not even that */
+		return -EMFILE;
 	return r >= 0 && r < LOWEST_FD ? -EIO : (int)r;
 }
 
@@ -98,9 +108,14 @@ int gmemi_sys_dup(int fd)
 	return duplicate(fd);
 }
 
+/* Kernels from 6.3 want to be told that the file is not to be executed; older ones refuse the flag. */
 int gmemi_sys_memfd(const char *name, unsigned int flags)
 {
-	return moved_up(memfd_create(name, flags | MFD_CLOEXEC));
+	int fd = memfd_create(name, flags | MFD_CLOEXEC | MFD_ALLOW_SEALING | MMANI_MFD_NOEXEC_SEAL);
+
+	if (fd == -1 && errno == EINVAL)
+		fd = memfd_create(name, flags | MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	return moved_up(fd);
 }
 
 /* Beyond RLIMIT_FSIZE the kernel sends SIGXFSZ, which ends the process unless somebody thought of it. */
@@ -131,6 +146,22 @@ int gmemi_sys_seal(int fd, int seals)
 int64_t gmemi_sys_seek(int fd, uint64_t offset, int whence)
 {
 	return outcome(lseek(fd, (off_t)offset, whence));
+}
+
+int gmemi_sys_is_file(int fd)
+{
+	struct stat about;
+	int r = nothing(fstat(fd, &about));
+
+	return r < 0 ? r : S_ISREG(about.st_mode);
+}
+
+int gmemi_sys_reopen(int fd)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return gmemi_sys_open(path, O_RDONLY | O_NONBLOCK);
 }
 
 int64_t gmemi_sys_magic(int fd)
@@ -216,12 +247,12 @@ int gmemi_sys_resident(void *address, uint64_t length, unsigned char *vector)
 
 int gmemi_sys_ioctl(int fd, unsigned long request, const void *argument)
 {
-	return (int)outcome(ioctl(fd, request, argument));
+	return (int)outcome(ioctl(fd, (ioctl_request)request, argument));
 }
 
 int gmemi_sys_ioctl_value(int fd, unsigned long request, unsigned long argument)
 {
-	return (int)outcome(ioctl(fd, request, argument));
+	return (int)outcome(ioctl(fd, (ioctl_request)request, argument));
 }
 
 int gmemi_sys_ioctl_known(int fd, unsigned long request)
@@ -233,13 +264,13 @@ int gmemi_sys_guest_memfd(int vm_fd, uint64_t size, uint64_t flags)
 {
 	struct kvmi_create_guest_memfd create = { .size = size, .flags = flags };
 
-	return close_on_exec(ioctl(vm_fd, (unsigned long)KVMI_CREATE_GUEST_MEMFD, &create));
+	return close_on_exec(ioctl(vm_fd, (ioctl_request)KVMI_CREATE_GUEST_MEMFD, &create));
 }
 
 int gmemi_sys_userfaultfd(int device, int flags)
 {
 	flags |= O_CLOEXEC | O_NONBLOCK;
 	if (device >= 0)
-		return moved_up(ioctl(device, (unsigned long)UFFDI_NEW, (unsigned long)flags));
+		return moved_up(ioctl(device, (ioctl_request)UFFDI_NEW, (unsigned long)flags));
 	return moved_up(syscall(SYS_userfaultfd, flags));
 }

@@ -15,6 +15,7 @@
 int gmemi_sys_open(const char *path, int flags);
 int gmemi_sys_dup(int fd);
 void gmemi_sys_close(int fd);
+/* One that takes seals and, where the kernel knows how to say that, is not to be executed. */
 int gmemi_sys_memfd(const char *name, unsigned int flags);
 
 /* files */
@@ -22,6 +23,10 @@ int gmemi_sys_resize(int fd, uint64_t length);
 int gmemi_sys_seal(int fd, int seals);
 /* The offset that lseek() returns; whence as there. */
 int64_t gmemi_sys_seek(int fd, uint64_t offset, int whence);
+/* 1 = a regular file, 0 = something else. */
+int gmemi_sys_is_file(int fd);
+/* The same file opened anew for reading, with an offset of its own. */
+int gmemi_sys_reopen(int fd);
 /* f_type of the file system. */
 int64_t gmemi_sys_magic(int fd);
 /* Bytes, 0 at the end, or a negative errno; at most one call of the kernel. */

@@ -92,24 +92,13 @@ static int take_fd(struct gmem_vm *vm, int vm_fd)
 	return vm->fd < 0 ? gmemi_failed(vm->fd, "duplicating the VM fd", NULL) : 0;
 }
 
-/* A VM whose attributes cannot be PRIVATE is a plain one; which of the others it is, nobody can tell. */
-static uint32_t find_kind(struct gmem_vm *vm, uint32_t wanted)
-{
-	int mask;
-
-	if (wanted != GMEM_VM_AUTO || vm->fd < 0)
-		return wanted;
-	mask = gmemi_sys_ioctl_value(vm->fd, KVMI_CHECK_EXTENSION, KVMI_CAP_MEMORY_ATTRIBUTES);
-	return mask >= 0 && !(mask & (int)KVMI_MEMORY_ATTRIBUTE_PRIVATE) ? GMEM_VM_PLAIN : GMEM_VM_AUTO;
-}
-
 static int check_opts(const struct gmem_vm_open_opts *opts)
 {
 	int r = gmemi_opts_flags(opts->flags, GMEM_VM_RFC_IOCTLS, "opts->flags");
 
 	if (r < 0)
 		return r;
-	if (opts->kind > GMEM_VM_CCA)
+	if (opts->kind > GMEM_VM_PKVM)
 		return gmemi_refuse(-EINVAL, "opts->kind %u is unknown", opts->kind);
 	return gmemi_opts_reserved(opts->reserved);
 }
@@ -129,7 +118,7 @@ static int set_up(struct gmem_vm *vm, int vm_fd, const struct gmem_vm_open_opts 
 	pthread_mutex_init(&vm->slots_lock, NULL);
 	atomic_init(&vm->claims, 1);
 	vm->flags = opts->flags;
-	vm->kind = find_kind(vm, opts->kind);
+	vm->kind = opts->kind;
 	return 0;
 }
 

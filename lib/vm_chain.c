@@ -108,23 +108,33 @@ static struct gmemi_judgement faults_heard(struct gmem_vm *vm)
 	return by_feature(vm, vm->fd >= 0 ? GMEM_FEATURE_UFFD_KERNEL_FAULTS : GMEM_FEATURE_UFFD);
 }
 
-/* Every need has to be served. */
-static struct gmemi_judgement by_needs(struct gmem_vm *vm, const struct gmemi_chain_row *row, uint64_t need)
+/* Why this way could never serve the needs, whatever the kernel; NULL = it could. */
+static const char *never_serves(const struct gmemi_chain_row *row, uint64_t need)
 {
-	struct gmemi_judgement judgement = { .usable = true, .feature = row->feature, .state = GMEM_PRESENT };
-
 	for (uint64_t bit = 1; bit <= need; bit <<= 1) {
-		enum gmem_feature feature = GMEM_FEATURE_NONE;
+		enum gmem_feature feature;
 		const char *never = need & bit ? gmemi_need_feature(row->mechanism, bit, &feature) : NULL;
 
 		if (never)
-			return passed_over(never);
+			return never;
+	}
+	return NULL;
+}
+
+/* Every need has to be served. */
+static struct gmemi_judgement by_needs(struct gmem_vm *vm, const struct gmemi_chain_row *row, uint64_t need)
+{
+	struct gmemi_judgement judgement = by_feature(vm, row->feature);
+
+	for (uint64_t bit = 1; judgement.usable && bit <= need; bit <<= 1) {
+		enum gmem_feature feature = GMEM_FEATURE_NONE;
+
+		if (need & bit)
+			gmemi_need_feature(row->mechanism, bit, &feature);
 		if (feature)
 			judgement = by_feature(vm, feature);
-		if (!judgement.usable)
-			return judgement;
 	}
-	return need & GMEM_NEED_LAZY ? faults_heard(vm) : judgement;
+	return judgement.usable && need & GMEM_NEED_LAZY ? faults_heard(vm) : judgement;
 }
 
 /* Ways to create that are only for those who ask for what sets them apart. */
@@ -140,12 +150,12 @@ static const char *not_asked_for(const struct gmemi_chain_row *row, uint64_t nee
 static struct gmemi_judgement judge_create(struct gmem_vm *vm, const struct gmemi_chain_row *row, uint64_t need)
 {
 	const char *why = not_asked_for(row, need);
-	struct gmemi_judgement judgement;
 
-	if (why)
-		return passed_over(why);
-	judgement = by_feature(vm, row->feature);
-	return judgement.usable ? by_needs(vm, row, need) : judgement;
+	if (!why)
+		why = never_serves(row, need);
+	if (!why && vm->kind == GMEM_VM_PKVM && row->backings & GMEMI_ON(GUEST_MEMFD))
+		why = "a pKVM guest cannot use it";
+	return why ? passed_over(why) : by_needs(vm, row, need);
 }
 
 static int demoted(struct gmem_vm *vm, const struct gmemi_chain_row *row)
@@ -177,7 +187,7 @@ struct gmemi_judgement gmemi_chain_judge(struct gmem_vm *vm, const struct gmemi_
 	if (row->backings && wish->backing && !(row->backings & 1u << wish->backing))
 		return passed_over(row->task == GMEM_TASK_CREATE ? "another backing was asked for" : "for memory of another backing");
 	if (row->kind && row->kind != vm->kind)
-		return passed_over("for a VM of another kind");
+		return passed_over(vm->kind ? "for a VM of another kind" : "for one kind of VM: say the kind when opening it");
 	if (wish->forced && wish->forced != row->mechanism)
 		return passed_over("another mechanism was asked for");
 	if (demoted(vm, row))
@@ -210,6 +220,7 @@ bool gmemi_chain_demote(struct gmem_vm *vm, const struct gmemi_chain_row *row, i
 
 	if (!means_absent(row, error))
 		return false;
+	gmemi_tolerated();
 	gmemi_vm_lock(vm);
 	vm->demoted[row - rows] = error;
 	gmemi_vm_unlock(vm);

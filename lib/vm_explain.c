@@ -9,6 +9,12 @@ static const char chosen[] = "the best that works here";
 static const char works[] = "works, but a better one does too";
 static const char no_memory[] = "no memory can be made that serves these needs";
 
+/* Of a pair, the rest is done to the private half. */
+static bool is_about_shared_half(enum gmem_task task)
+{
+	return task != GMEM_TASK_CONVERT && task != GMEM_TASK_POPULATE_PRIVATE;
+}
+
 /* Tasks on memory are explained for the memory that would be made. */
 static bool find_backing(struct gmem_vm *vm, enum gmem_task task, struct gmemi_wish *wish)
 {
@@ -20,6 +26,8 @@ static bool find_backing(struct gmem_vm *vm, enum gmem_task task, struct gmemi_w
 	if (!made)
 		return false;
 	wish->backing = gmemi_backing_of(made->mechanism);
+	if (made->mechanism == GMEM_MECH_GUEST_MEMFD_PAIR && is_about_shared_half(task))
+		wish->backing = GMEM_BACKING_MEMFD;
 	return true;
 }
 

@@ -14,7 +14,7 @@
 
 /* The order of the columns is that of struct gmemi_probe_row. */
 static const struct gmemi_probe_row rows[GMEMI_FEATURES] = {
-	[GMEM_FEATURE_KVM] = { "kvm", "/dev/kvm", .probe = gmemi_probe_kvm },
+	[GMEM_FEATURE_KVM] = { "kvm", "/dev/kvm", .probe = gmemi_probe_kvm, .fleeting = true },
 	[GMEM_FEATURE_USER_MEMORY2] = { "user_memory2", "KVM_SET_USER_MEMORY_REGION2", GMEM_FEATURE_KVM, gmemi_probe_vm_ioctl,
 					KVMI_SET_USER_MEMORY_REGION2, 0 },
 	[GMEM_FEATURE_GUEST_MEMFD] = { "guest_memfd", "KVM_CREATE_GUEST_MEMFD", GMEM_FEATURE_USER_MEMORY2,
@@ -53,11 +53,11 @@ static const struct gmemi_probe_row rows[GMEMI_FEATURES] = {
 	[GMEM_FEATURE_CCA_POPULATE] = { "cca_populate", "KVM_ARM_RMI_POPULATE", GMEM_FEATURE_KVM, gmemi_probe_vm_ioctl,
 					KVMI_ARM_RMI_POPULATE, 0 },
 	[GMEM_FEATURE_MEMFD] = { "memfd", "memfd_create()", .probe = gmemi_probe_memfd },
-	[GMEM_FEATURE_HUGETLB_2M] = { "hugetlb_2m", "memfd_create(MFD_HUGETLB)", GMEM_FEATURE_MEMFD, gmemi_probe_hugetlb, 21, 0 },
-	[GMEM_FEATURE_HUGETLB_1G] = { "hugetlb_1g", "memfd_create(MFD_HUGETLB)", GMEM_FEATURE_MEMFD, gmemi_probe_hugetlb, 30, 0 },
+	[GMEM_FEATURE_HUGETLB_2M] = { "hugetlb_2m", "memfd_create(MFD_HUGETLB)", GMEM_FEATURE_MEMFD, gmemi_probe_hugetlb, 21, 0, true },
+	[GMEM_FEATURE_HUGETLB_1G] = { "hugetlb_1g", "memfd_create(MFD_HUGETLB)", GMEM_FEATURE_MEMFD, gmemi_probe_hugetlb, 30, 0, true },
 	[GMEM_FEATURE_MADV_POPULATE] = { "madv_populate", "madvise(MADV_POPULATE_WRITE)", .probe = gmemi_probe_madv_populate },
 	[GMEM_FEATURE_UFFD] = { "uffd", "userfaultfd()", .probe = gmemi_probe_uffd },
-	[GMEM_FEATURE_UFFD_DEVICE] = { "uffd_device", "/dev/userfaultfd", .probe = gmemi_probe_uffd_device },
+	[GMEM_FEATURE_UFFD_DEVICE] = { "uffd_device", "/dev/userfaultfd", .probe = gmemi_probe_uffd_device, .fleeting = true },
 	[GMEM_FEATURE_UFFD_KERNEL_FAULTS] = { "uffd_kernel_faults", "/dev/userfaultfd, then userfaultfd()",
 					      .probe = gmemi_probe_uffd_kernel },
 	[GMEM_FEATURE_UFFD_GUEST_MEMFD_MINOR] = { "uffd_guest_memfd_minor", "UFFDIO_REGISTER of a guest_memfd",
@@ -130,20 +130,19 @@ struct gmemi_verdict gmemi_from_error(const struct gmemi_probe_row *row, int err
 	}
 }
 
-static struct gmemi_verdict ask(struct gmem_vm *vm, const struct gmemi_probe_row *row)
+static void remember(struct gmem_vm *vm, enum gmem_feature feature, struct gmemi_verdict verdict)
 {
-	if (row->needed) {
-		struct gmemi_verdict needed = gmemi_vm_verdict(vm, row->needed);
-
-		if (needed.state != GMEM_PRESENT)
-			return needed;
-	}
-	return row->probe(vm, row);
+	if (rows[feature].fleeting || (verdict.state != GMEM_PRESENT && verdict.state != GMEM_ABSENT))
+		return;
+	gmemi_vm_lock(vm);
+	vm->known[feature] = verdict;
+	gmemi_vm_unlock(vm);
 }
 
 /* Two threads may ask at the same time: probes have no side effects and both find the same. */
 struct gmemi_verdict gmemi_vm_verdict(struct gmem_vm *vm, enum gmem_feature feature)
 {
+	const struct gmemi_probe_row *row = &rows[feature];
 	struct gmemi_verdict verdict;
 
 	gmemi_vm_lock(vm);
@@ -151,12 +150,12 @@ struct gmemi_verdict gmemi_vm_verdict(struct gmem_vm *vm, enum gmem_feature feat
 	gmemi_vm_unlock(vm);
 	if (verdict.state != GMEM_UNDETERMINED)
 		return verdict;
-	verdict = ask(vm, &rows[feature]);
-	if (verdict.state == GMEM_PRESENT || verdict.state == GMEM_ABSENT) {
-		gmemi_vm_lock(vm);
-		vm->known[feature] = verdict;
-		gmemi_vm_unlock(vm);
-	}
+	if (row->needed)
+		verdict = gmemi_vm_verdict(vm, row->needed);
+	if (row->needed && verdict.state != GMEM_PRESENT)
+		return verdict;
+	verdict = row->probe(vm, row);
+	remember(vm, feature, verdict);
 	return verdict;
 }
 

@@ -12,6 +12,7 @@ struct gmemi_probe_row {
 	struct gmemi_verdict (*probe)(struct gmem_vm *vm, const struct gmemi_probe_row *row);
 	uint32_t argument; /* a capability, a bit or an ioctl: what `probe` takes it for */
 	uint32_t mask;	   /* bits of the capability's answer that must be set */
+	bool fleeting;	   /* can change while the VM lives: never remembered */
 };
 
 typedef struct gmemi_verdict gmemi_probe_fn(struct gmem_vm *vm, const struct gmemi_probe_row *row);

@@ -196,13 +196,24 @@ struct gmemi_verdict gmemi_probe_gmem_numa(struct gmem_vm *vm, const struct gmem
 	return magic == KVMI_GUEST_MEMFD_MAGIC ? gmemi_present(row) : gmemi_absent(row, 0);
 }
 
+/* The handler is there on VMs without private memory too, and then refuses: a page that is thrown away is made private. */
+static int try_convert(int fd)
+{
+	struct kvmi_memory_attributes2 convert = { .size = gmemi_sys_page_size(), .attributes = KVMI_MEMORY_ATTRIBUTE_PRIVATE };
+	int r = gmemi_sys_ioctl_known(fd, KVMI_SET_MEMORY_ATTRIBUTES2);
+
+	if (r != -EFAULT)
+		return r < 0 ? r : -ENOTTY;
+	return gmemi_sys_ioctl(fd, KVMI_SET_MEMORY_ATTRIBUTES2, &convert);
+}
+
 struct gmemi_verdict gmemi_probe_attributes_file(struct gmem_vm *vm, const struct gmemi_probe_row *row)
 {
 	int fd = gmemi_sys_guest_memfd(vm->fd, gmemi_sys_page_size(), 0), r;
 
 	if (fd < 0)
 		return gmemi_from_error(row, fd, selinux_hint);
-	r = gmemi_sys_ioctl_known(fd, KVMI_SET_MEMORY_ATTRIBUTES2);
+	r = try_convert(fd);
 	gmemi_sys_close(fd);
-	return r == -EFAULT ? gmemi_present(row) : gmemi_from_error(row, r < 0 ? r : -ENOTTY, NULL);
+	return r == 0 ? gmemi_present(row) : gmemi_from_error(row, r < 0 ? r : -ENOTTY, NULL);
 }

@@ -11,7 +11,7 @@
 
 struct gmemi_verdict gmemi_probe_memfd(struct gmem_vm *vm, const struct gmemi_probe_row *row)
 {
-	int fd = gmemi_sys_memfd("gmem-probe", MFD_ALLOW_SEALING);
+	int fd = gmemi_sys_memfd("gmem-probe", 0);
 	int r;
 
 	(void)vm;

@@ -7,6 +7,7 @@
 #include "sys.h"
 #include "uapi/kvm.h"
 
+#define SLOT_TRIALS 8
 #define TRIAL_GPA (UINT64_C(1) << 45) /* beyond any guest's memory; only looked at for overlaps */
 
 static const char access_hint[] = "give this user read and write access to /dev/kvm (group kvm, or an ACL)";
@@ -153,17 +154,17 @@ static int slot_trial(int vm_fd, uint32_t slot, uint32_t flags)
 	return gmemi_sys_ioctl(vm_fd, KVMI_SET_USER_MEMORY_REGION2, &region);
 }
 
-/* The flags are looked at before the fd, which is none, so no memslot can come of it. A slot in use says EINVAL to anything: two
- * slots at the end are asked, where VMMs that count from 0 do not come. */
+/* The flags are looked at before the fd, which is none, so no memslot can come of it. A slot in use says EINVAL to anything: several
+ * are asked, from the end, where VMMs that count from 0 do not come. */
 int gmemi_vm_slot_trial(struct gmem_vm *vm, uint32_t flags)
 {
-	int slots = gmemi_sys_ioctl_value(vm->fd, KVMI_CHECK_EXTENSION, KVMI_CAP_NR_MEMSLOTS);
-	int r;
+	int slots = gmemi_sys_ioctl_value(vm->fd, KVMI_CHECK_EXTENSION, KVMI_CAP_NR_MEMSLOTS), r = -EINVAL;
 
-	if (slots < 2)
-		return slots < 0 ? slots : -EINVAL;
-	r = slot_trial(vm->fd, (uint32_t)slots - 1, flags);
-	return r == -EINVAL ? slot_trial(vm->fd, (uint32_t)slots - 2, flags) : r;
+	if (slots < 0)
+		return slots;
+	for (int i = 1; r == -EINVAL && i <= SLOT_TRIALS && i <= slots; i++)
+		r = slot_trial(vm->fd, (uint32_t)(slots - i), flags);
+	return r;
 }
 
 struct gmemi_verdict gmemi_probe_userfault(struct gmem_vm *vm, const struct gmemi_probe_row *row)

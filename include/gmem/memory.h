@@ -131,7 +131,7 @@ GMEM_API int gmem_create(struct gmem_vm *vm, uint64_t length, struct gmem **mem,
  *
  * @param mem  from gmem_create(), or NULL; destroyed once, when no other call on it is under way
  *
- * @threads{object} @blocks{bounded} @since{0.1}
+ * @threads{object} @blocks{waits} (as gmem_bind()) @since{0.1}
  */
 GMEM_API void gmem_destroy(struct gmem *mem);
 
@@ -152,7 +152,7 @@ GMEM_API void gmem_destroy(struct gmem *mem);
  */
 GMEM_API int gmem_map(struct gmem *mem, uint64_t offset, uint64_t length, void **address, const struct gmem_map_opts *opts);
 
-/** Removes all mappings that lie in a range.
+/** Removes all mappings in a range that gmem_map() has told of.
  *
  * @param mem     the memory
  * @param offset  bytes, a multiple of the page size
@@ -172,36 +172,39 @@ GMEM_API int gmem_unmap(struct gmem *mem, uint64_t offset, uint64_t length);
  * by the call where there is none (memory that cannot be mapped has none). So map a flat view first, and bind by the same ranges.
  *
  * The same slot, gpa and range again: with the same flags nothing happens; GMEM_BIND_DIRTY_LOG can be switched on and off on a plain
- * memslot; no other flag can change while bound.
+ * memslot. Nothing else can change while bound: a guest_memfd that is to be logged later is bound with GMEM_BIND_PLAIN each time.
+ *
+ * KVM lets a change of memslots wait until vCPUs have left the page faults they are in: a thread that serves their faults must not make
+ * this call, nor gmem_unbind() or gmem_destroy().
  *
  * Memslots that the program sets by itself in the same VM are not known to libgmem; KVM refuses overlaps with them. Without a VM only
  * overlaps are checked.
  *
  * @param mem     the memory
  * @param slot    KVM's memslot number; the address space in bits 16 and up
- * @param gpa     guest physical address, a multiple of the page size
- * @param offset  where the range begins in the memory; bytes, a multiple of the page size
- * @param length  bytes, a multiple of the page size, not 0, within the memory
+ * @param gpa     guest physical address, a multiple of the host's page size, also for memory on huge pages
+ * @param offset  where the range begins in the memory; bytes, a multiple of the host's page size
+ * @param length  bytes, a multiple of the host's page size, not 0, within the memory
  * @param opts    options, or NULL
  * @return 0; -EINVAL a bad argument (the kernel too says so of a slot number or gpa out of range); -E2BIG an option of a later
  *         library; -EEXIST the slot is bound to something else, the guest addresses are taken, or the memory is a guest_memfd and
  *         part of the range is bound to its file already; -EOPNOTSUPP the flags need a mapping and the memory has none, or cannot
  *         be changed while bound; -EIO the VM belongs to another process; -ENOMEM; -ESTALE after fork
  *
- * @threads{any} @blocks{bounded}
+ * @threads{any} @blocks{waits} (for faults under way)
  * @kernel{guest_memfd: KVM_SET_USER_MEMORY_REGION2\, 6.8 (virt/kvm/kvm_main.c); others any. Without a VM: none} @since{0.1}
  */
 GMEM_API int gmem_bind(struct gmem *mem, uint32_t slot, uint64_t gpa, uint64_t offset, uint64_t length,
 		       const struct gmem_bind_opts *opts);
 
-/** Deletes a memslot that gmem_bind() made. The mapping stays.
+/** Deletes a memslot that gmem_bind() made. A mapping that gmem_map() has told of stays.
  *
  * @param mem   the memory
  * @param slot  as given to gmem_bind()
- * @return 0; -EINVAL `mem` is NULL; -ENOENT this memory is not bound to that slot; -EIO the VM belongs to another process; other
- *         codes of KVM; -ESTALE after fork
+ * @return 0, also when the program has deleted the slot itself; -EINVAL `mem` is NULL; -ENOENT this memory is not bound to that
+ *         slot; -EIO the VM belongs to another process; other codes of KVM; -ESTALE after fork
  *
- * @threads{any} @blocks{bounded} @kernel{any} @since{0.1}
+ * @threads{any} @blocks{waits} (as gmem_bind()) @kernel{any} @since{0.1}
  */
 GMEM_API int gmem_unbind(struct gmem *mem, uint32_t slot);
 

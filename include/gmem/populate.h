@@ -58,7 +58,8 @@ struct gmem_populate_opts {
 
 /** Fills shared memory from a buffer.
  *
- * In the page map, if the memory has one, a page counts as filled once its last byte has been populated.
+ * In the page map, if the memory has one, a page counts as filled once its last byte has been populated, so a page is best not divided
+ * between threads; pages that were left absent count as discarded, which is zeros.
  *
  * @param mem     the memory
  * @param offset  where to begin in the memory; bytes, at any alignment
@@ -84,7 +85,8 @@ GMEM_API int gmem_populate(struct gmem *mem, uint64_t offset, uint64_t length, c
  * @param mem        the memory
  * @param offset     where to begin in the memory; bytes, at any alignment
  * @param length     bytes, not 0, within the memory
- * @param fd         readable; where it can seek its file offset is not used, and moved during the call only
+ * @param fd         readable; where it can seek its file offset is neither used nor moved (without /proc it
+ *                   is moved during the call)
  * @param fd_offset  where to begin in the file; ignored for what cannot seek
  * @param done       out, may be NULL, else always written: bytes dealt with. For a pipe or socket: bytes consumed from it and put into
  *                   memory; none is consumed and lost, except by a failure to store what was just read (at most one step)

@@ -16,12 +16,13 @@ struct gmem_vm;
 
 /** What kind of VM a VM fd stands for. The kernel has no call that tells. */
 enum gmem_vm_kind {
-	GMEM_VM_AUTO = 0,         /**< Find out what can be found out. */
+	GMEM_VM_AUTO = 0,         /**< Not said: what only one kind can do is left out. */
 	GMEM_VM_PLAIN = 1,        /**< No private memory; SEV and SEV-ES too, whose memory KVM does not tell apart. */
 	GMEM_VM_SW_PROTECTED = 2, /**< KVM_X86_SW_PROTECTED_VM: private memory for development, without hardware. */
 	GMEM_VM_SNP = 3,          /**< AMD SEV-SNP. */
 	GMEM_VM_TDX = 4,          /**< Intel TDX. */
-	GMEM_VM_CCA = 5           /**< Arm CCA realm. */
+	GMEM_VM_CCA = 5,          /**< Arm CCA realm. */
+	GMEM_VM_PKVM = 6          /**< Protected VM of arm64's pKVM: KVM pins memfd memory; it cannot use a guest_memfd. */
 };
 
 /** May try ioctl numbers that were proposed once, never merged, and used again for something else. Only for kernels whose
@@ -162,7 +163,7 @@ GMEM_API void gmem_vm_close(struct gmem_vm *vm);
 /** Asks whether a feature works here, by trying it without side effects; never by a kernel version.
  *
  * The first call tries, and answers `present` and `absent` are remembered; `forbidden` and `undetermined` are asked again each
- * time, since permissions and limits change. An answer that needs a vCPU and is not remembered waits for one to leave KVM_RUN.
+ * time, since permissions and limits change, and so are free huge pages and device nodes. An answer that needs a vCPU and is not remembered waits for one to leave KVM_RUN.
  *
  * @param vm       the VM
  * @param feature  what to ask
@@ -170,7 +171,7 @@ GMEM_API void gmem_vm_close(struct gmem_vm *vm);
  * @return enum gmem_state; -EINVAL `vm` is NULL, `feature` is unknown, or `probe->size` is below 8;
  *         -E2BIG it is above 4096; -ESTALE after fork
  *
- * @threads{any} @blocks{bounded} @kernel{none} @since{0.1}
+ * @threads{any} @blocks{waits} (for a vCPU in KVM_RUN, in the one case above) @kernel{none} @since{0.1}
  */
 GMEM_API int gmem_vm_probe(struct gmem_vm *vm, enum gmem_feature feature, struct gmem_probe *probe);
 
@@ -188,7 +189,7 @@ GMEM_API int gmem_vm_probe(struct gmem_vm *vm, enum gmem_feature feature, struct
  *         unknown, the needs contradict each other, or `step->size` is below 8; -E2BIG a need of a later library, or a size above 4096;
  *         -ESTALE after fork
  *
- * @threads{any} @blocks{bounded} @kernel{none} @since{0.1}
+ * @threads{any} @blocks{waits} (as gmem_vm_probe()) @kernel{none} @since{0.1}
  */
 GMEM_API int gmem_vm_explain(struct gmem_vm *vm, enum gmem_task task, uint64_t need, uint32_t backing, uint32_t index,
 			     struct gmem_step *step);

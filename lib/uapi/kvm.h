@@ -62,6 +62,16 @@ struct kvmi_create_guest_memfd {
 	uint64_t reserved[6];
 };
 
+/* As in the eighth posting: on a guest_memfd, offsets in the file. */
+struct kvmi_memory_attributes2 {
+	uint64_t offset;
+	uint64_t size;
+	uint64_t attributes;
+	uint64_t flags;
+	uint64_t error_offset;
+	uint64_t reserved[11];
+};
+
 /* The first 32 bytes are the structure of KVMI_SET_USER_MEMORY_REGION. */
 struct kvmi_userspace_memory_region2 {
 	uint32_t slot;

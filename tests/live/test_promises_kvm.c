@@ -233,7 +233,7 @@ static void file_range_is_bound_once(void **state)
 	int fd = promise_gmem(r.vm, r.page, PROMISE_SHARED), error;
 
 	(void)state;
-	relied_on_by("include/gmem/memory.h: gmem_bind(), -EEXIST or -EINVAL");
+	relied_on_by("lib/memory_bind.c: check_overlap() says EEXIST before KVM says either");
 	assert_int_equal(promise_slot(r.vm, 1, PROMISE_SLOT_GMEM, 0, r.page, r.at, fd), 0);
 	error = promise_slot(r.vm, 2, PROMISE_SLOT_GMEM, r.page, r.page, r.at, fd);
 	assert_true(error == EINVAL || error == EEXIST);

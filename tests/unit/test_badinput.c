@@ -197,7 +197,7 @@ static void probes_of_nothing_are_refused(void **state)
 	EINVALID("the VM is NULL", gmem_vm_probe, NULL, GMEM_FEATURE_MEMFD, NULL);
 	EINVALID("feature 0", gmem_vm_probe, set.vm, GMEM_FEATURE_NONE, NULL);
 	EINVALID("feature 51", gmem_vm_probe, set.vm, GMEM_FEATURE_UFFD_RWP_ASYNC + 1, NULL);
-	EINVALID("feature -1", gmem_vm_probe, set.vm, (enum gmem_feature)-1, NULL);
+	EINVALID("feature -1", gmem_vm_probe, set.vm, (enum gmem_feature) - 1, NULL);
 	EINVALID("probe->size", gmem_vm_probe, set.vm, GMEM_FEATURE_MEMFD, &probe);
 	probe.size = 4097;
 	BAD(-E2BIG, "probe->size", gmem_vm_probe, set.vm, GMEM_FEATURE_MEMFD, &probe);
@@ -258,9 +258,15 @@ static void memory_of_no_kind_is_refused(void **state)
 
 static void lengths_that_no_memory_has_are_refused(void **state)
 {
-	const uint64_t lengths[] = { 0,			   1,		       page() - 1,
-				     page() + 1,	   UINT64_MAX,	       UINT64_MAX - page() + 1,
-				     UINT64_C(1) << 63,	   3 * (UINT64_C(1) << 61), (UINT64_C(1) << 62) + page(),
+	const uint64_t lengths[] = { 0,
+				     1,
+				     page() - 1,
+				     page() + 1,
+				     UINT64_MAX,
+				     UINT64_MAX - page() + 1,
+				     UINT64_C(1) << 63,
+				     3 * (UINT64_C(1) << 61),
+				     (UINT64_C(1) << 62) + page(),
 				     (UINT64_C(1) << 62) - 1 };
 	struct gmem *mem = UNTOUCHED;
 
@@ -331,10 +337,11 @@ static void check_ranges(const uint64_t (*ranges)[2], size_t count, bool bytes)
 static void ranges_outside_the_memory_are_refused(void **state)
 {
 	const uint64_t p = page(), end = PAGES * p, high = UINT64_C(1) << 62, top = UINT64_MAX - p + 1;
-	const uint64_t ranges[][2] = { { 0, 0 },	    { p, 0 },		{ end, 0 },    { end, p },    { 0, end + p },
-				       { end - p, 2 * p },  { 2 * end, p },	{ high, p },   { 0, high },   { high, high },
-				       { high * 2, p },	    { 0, high * 2 },	{ top, p },    { top, 2 * p }, { p, top },
-				       { high * 2, high * 2 }, { 2 * p, top },	{ top, top } };
+	const uint64_t ranges[][2] = { { 0, 0 },       { p, 0 },           { end, 0 },      { end, p },
+				       { 0, end + p }, { end - p, 2 * p }, { 2 * end, p },  { high, p },
+				       { 0, high },    { high, high },     { high * 2, p }, { 0, high * 2 },
+				       { top, p },     { top, 2 * p },     { p, top },      { high * 2, high * 2 },
+				       { 2 * p, top }, { top, top } };
 
 	(void)state;
 	set_up();
@@ -345,7 +352,9 @@ static void ranges_outside_the_memory_are_refused(void **state)
 static void unaligned_ranges_are_refused_where_pages_count(void **state)
 {
 	const uint64_t p = page();
-	const uint64_t ranges[][2] = { { 1, p }, { p - 1, p }, { 0, 1 }, { 0, p - 1 }, { 0, p + 1 }, { p / 2, p / 2 }, { 8, 8 } };
+	const uint64_t ranges[][2] = {
+		{ 1, p }, { p - 1, p }, { 0, 1 }, { 0, p - 1 }, { 0, p + 1 }, { p / 2, p / 2 }, { 8, 8 }
+	};
 
 	(void)state;
 	set_up();
@@ -395,7 +404,7 @@ static void unknown_kinds_of_fd_are_refused(void **state)
 	(void)state;
 	set_up();
 	EINVALID("fd kind 3", gmem_get_fd, set.mem, GMEM_FD_PAGE_MAP + 1);
-	EINVALID("fd kind -1", gmem_get_fd, set.mem, (enum gmem_fd_kind)-1);
+	EINVALID("fd kind -1", gmem_get_fd, set.mem, (enum gmem_fd_kind) - 1);
 	BAD(-ENOENT, "pair", gmem_get_fd, set.mem, GMEM_FD_SHARED_HALF);
 	tear_down();
 }

@@ -135,19 +135,23 @@ static int populate_fd_with(const void *opts)
 	return r;
 }
 
-#define OPTS(name, type, call, known, reserved) { name, sizeof(struct type), offsetof(struct type, flags), reserved, known, call }
+#define OPTS(name, type, call, known, reserved)                                                \
+	{                                                                                      \
+		name, sizeof(struct type), offsetof(struct type, flags), reserved, known, call \
+	}
 #define NOTHING_RESERVED 0
 
 static const struct row {
 	const char *name;
 	size_t size, flags, reserved; /* offsets */
-	uint64_t known;		      /* flags */
+	uint64_t known;               /* flags */
 	int (*call)(const void *opts);
 } rows[] = {
 	OPTS("gmem_vm_open", gmem_vm_open_opts, open_with, GMEM_VM_RFC_IOCTLS, offsetof(struct gmem_vm_open_opts, reserved)),
 	OPTS("gmem_create", gmem_create_opts, create_with, 0, offsetof(struct gmem_create_opts, reserved)),
 	OPTS("gmem_map", gmem_map_opts, map_with, GMEM_MAP_READONLY, NOTHING_RESERVED),
-	OPTS("gmem_bind", gmem_bind_opts, bind_with, GMEM_BIND_READONLY | GMEM_BIND_DIRTY_LOG, NOTHING_RESERVED),
+	OPTS("gmem_bind", gmem_bind_opts, bind_with, GMEM_BIND_READONLY | GMEM_BIND_DIRTY_LOG | GMEM_BIND_PLAIN,
+	     NOTHING_RESERVED),
 	OPTS("gmem_populate", gmem_populate_opts, populate_with, GMEM_POPULATE_KEEP_ZEROS,
 	     offsetof(struct gmem_populate_opts, reserved)),
 	OPTS("gmem_populate_fd", gmem_populate_opts, populate_fd_with, GMEM_POPULATE_KEEP_ZEROS,
@@ -326,8 +330,9 @@ static void chunks_that_are_no_pages_are_refused(void **state)
 
 static void mechanisms_that_do_not_apply_are_refused(void **state)
 {
-	static const uint32_t mechanisms[] = { GMEM_MECH_MEMFD,	     GMEM_MECH_SPLICE, GMEM_MECH_POPULATE_IOCTL, GMEM_MECH_IN_PLACE,
-					       GMEM_MECH_PUNCH_HOLE, 9,		       1000,			 UINT32_MAX };
+	static const uint32_t mechanisms[] = {
+		GMEM_MECH_MEMFD, 12, GMEM_MECH_POPULATE_IOCTL, GMEM_MECH_IN_PLACE, GMEM_MECH_PUNCH_HOLE, 9, 1000, UINT32_MAX
+	};
 	struct gmem_populate_opts opts = { .size = sizeof(opts) };
 
 	(void)state;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Memslots: what may be bound where, with no VM, and as the stand-in kernel sees it. */
+/* Memslots: what may be bound where. What the kernel is told is in test_bind_kvm.c. */
 #include "gt.h"
 
 #include <errno.h>
@@ -11,7 +11,6 @@
 #include <gmem/vm.h>
 
 #include "fakekvm.h"
-#include "uapi/kvm.h"
 
 #define PAGES 16
 #define SECOND_SPACE (1u << 16)
@@ -197,174 +196,20 @@ static void the_same_again_does_nothing(void **state)
 	check_same_again("6.18");
 }
 
-static void memory_destroyed_while_bound_keeps_its_slot(void **state)
+static void destroying_memory_frees_its_slots(void **state)
 {
 	struct set set = set_up("6.1");
 
 	(void)state;
 	assert_int_equal(bind(set.mem, 7, 0, 0, 4), 0);
+	assert_int_equal(bind(set.mem, 8, 8, 4, 4), 0);
+	assert_int_equal(bind(set.other, 9, 32, 0, 4), 0);
 	gmem_destroy(set.mem);
-	set.mem = make(set.vm);
-	assert_int_equal(bind(set.mem, 7, 0, 0, 4), -EEXIST);
-	assert_int_equal(bind(set.mem, 8, 3, 0, 4), -EEXIST);
-	assert_int_equal(gmem_unbind(set.mem, 7), -ENOENT);
 	assert_int_equal(slot_count(set.vm_fd), 1);
+	assert_int_equal(slot_at(&set, 0).slot, 9);
+	set.mem = make(set.vm);
+	assert_int_equal(bind(set.mem, 7, 0, 0, 4), 0);
 	tear_down(&set);
-}
-
-/* What the kernel is told */
-
-static void a_memslot_shows_a_mapping_of_its_range(void **state)
-{
-	struct set set = set_up("6.1");
-	struct fakekvm_slot slot;
-	void *address;
-
-	(void)state;
-	assert_int_equal(gmem_map(set.mem, 2 * page(), 8 * page(), &address, NULL), 0);
-	assert_int_equal(bind(set.mem, 9, 32, 4, 3), 0);
-	slot = slot_at(&set, 0);
-	assert_int_equal(slot.slot, 9);
-	assert_int_equal(slot.flags, 0);
-	assert_int_equal(slot.gpa, 32 * page());
-	assert_int_equal(slot.size, 3 * page());
-	assert_int_equal(slot.hva, (uintptr_t)address + 2 * page()); /* the mapping that was there */
-	assert_int_equal(slot.file, 0);
-	tear_down(&set);
-}
-
-static void a_mapping_is_made_for_a_memslot_that_has_none(void **state)
-{
-	struct set set = set_up("6.1");
-	void *address;
-
-	(void)state;
-	assert_int_equal(bind(set.mem, 0, 0, 4, 3), 0);
-	assert_int_equal(gmem_map(set.mem, 4 * page(), 3 * page(), &address, NULL), 0);
-	assert_int_equal(slot_at(&set, 0).hva, (uintptr_t)address);
-	assert_int_equal(gmem_unmap(set.mem, 0, PAGES * page()), -EBUSY);
-	assert_int_equal(gmem_unbind(set.mem, 0), 0);
-	assert_int_equal(gmem_unmap(set.mem, 0, PAGES * page()), 0);
-	tear_down(&set);
-}
-
-static void a_guest_memfd_is_bound_to_its_file(void **state)
-{
-	struct set set = set_up("6.18");
-	struct fakekvm_slot slot;
-	void *address;
-
-	(void)state;
-	assert_int_equal(bind(set.mem, 0, 0, 4, 3), 0);
-	assert_int_equal(gmem_map(set.mem, 4 * page(), 3 * page(), &address, NULL), 0);
-	slot = slot_at(&set, 0);
-	assert_int_equal(slot.flags, KVMI_MEM_GUEST_MEMFD);
-	assert_int_not_equal(slot.file, 0);
-	assert_int_equal(slot.offset, 4 * page());
-	assert_int_equal(slot.hva, (uintptr_t)address); /* KVM reads page tables' contents there: it must be the same range */
-	tear_down(&set);
-}
-
-static void flags_make_a_plain_memslot_of_a_guest_memfd(void **state)
-{
-	struct set set = set_up("6.18");
-
-	(void)state;
-	assert_int_equal(bind_with(set.mem, 0, 0, 0, 2, GMEM_BIND_DIRTY_LOG), 0);
-	assert_int_equal(bind_with(set.mem, 1, 8, 4, 2, GMEM_BIND_READONLY), 0);
-	assert_int_equal(slot_at(&set, 0).flags, KVMI_MEM_LOG_DIRTY_PAGES);
-	assert_int_equal(slot_at(&set, 1).flags, KVMI_MEM_READONLY);
-	assert_int_equal(slot_at(&set, 0).file, 0);
-	tear_down(&set);
-}
-
-static void flags_are_changed_in_place(void **state)
-{
-	struct set set = set_up("6.1");
-
-	(void)state;
-	assert_int_equal(bind(set.mem, 0, 0, 0, 4), 0);
-	assert_int_equal(bind_with(set.mem, 0, 0, 0, 4, GMEM_BIND_DIRTY_LOG), 0);
-	assert_int_equal(slot_at(&set, 0).flags, KVMI_MEM_LOG_DIRTY_PAGES);
-	assert_int_equal(bind(set.mem, 0, 0, 0, 4), 0);
-	assert_int_equal(slot_at(&set, 0).flags, 0);
-	assert_int_equal(slots_of(set.mem), 1);
-	tear_down(&set);
-}
-
-static void flags_that_kvm_refuses_to_change_stay(void **state)
-{
-	struct set set = set_up("6.1");
-	unsigned int asked;
-
-	(void)state;
-	assert_int_equal(bind(set.mem, 0, 0, 0, 4), 0);
-	assert_int_equal(bind_with(set.mem, 0, 0, 0, 4, GMEM_BIND_READONLY), -EINVAL);
-	assert_non_null(strstr(gmem_last_error(), "(EINVAL, from the kernel)"));
-	assert_int_equal(slot_at(&set, 0).flags, 0);
-	asked = fakekvm_calls("KVM_SET_USER_MEMORY_REGION");
-	assert_int_equal(bind(set.mem, 0, 0, 0, 4), 0); /* the record has not changed: nothing to do */
-	assert_int_equal(fakekvm_calls("KVM_SET_USER_MEMORY_REGION"), asked);
-	tear_down(&set);
-}
-
-static void check_refused_bind(const char *preset, const char *call, int error)
-{
-	struct set set = set_up(preset);
-
-	fakekvm_script(call, error, 1, 0);
-	assert_int_equal(bind(set.mem, 0, 0, 0, 4), -error);
-	assert_non_null(strstr(gmem_last_error(), call));
-	assert_non_null(strstr(gmem_last_error(), "from the kernel"));
-	assert_int_equal(slots_of(set.mem), 0);
-	assert_int_equal(gmem_unbind(set.mem, 0), -ENOENT);
-	assert_int_equal(gmem_unmap(set.mem, 0, PAGES * page()), 0); /* nothing is held */
-	assert_int_equal(bind(set.mem, 0, 0, 0, 4), 0);
-	tear_down(&set);
-}
-
-static void a_refused_memslot_leaves_no_record(void **state)
-{
-	(void)state;
-	check_refused_bind("6.1", "KVM_SET_USER_MEMORY_REGION", EINVAL);
-	check_refused_bind("6.1", "KVM_SET_USER_MEMORY_REGION", EEXIST);
-	check_refused_bind("6.1", "KVM_SET_USER_MEMORY_REGION", ENOMEM);
-	check_refused_bind("6.18", "KVM_SET_USER_MEMORY_REGION2", EIO);
-}
-
-static void check_failing_unbind(const char *preset)
-{
-	struct set set = set_up(preset);
-
-	assert_int_equal(bind(set.mem, 0, 0, 0, 4), 0);
-	fakekvm_script("KVM_SET_USER_MEMORY_REGION", ENOMEM, 1, 0);
-	assert_int_equal(gmem_unbind(set.mem, 0), -ENOMEM);
-	assert_int_equal(slots_of(set.mem), 1);
-	assert_int_equal(gmem_unmap(set.mem, 0, PAGES * page()), -EBUSY);
-	assert_int_equal(gmem_unbind(set.mem, 0), 0);
-	tear_down(&set);
-}
-
-static void a_memslot_that_cannot_be_deleted_stays(void **state)
-{
-	(void)state;
-	check_failing_unbind("6.1");
-	check_failing_unbind("6.18");
-}
-
-static void a_memslot_that_the_program_deleted_does_not_disturb_the_end(void **state)
-{
-	struct set set = set_up("6.1");
-
-	(void)state;
-	assert_int_equal(bind(set.mem, 0, 0, 0, 4), 0);
-	gmem_destroy(set.mem);
-	set.mem = NULL;
-	fakekvm_script("KVM_SET_USER_MEMORY_REGION", EINVAL, 1, 0);
-	gmem_destroy(set.other);
-	gmem_vm_close(set.vm); /* the leak check of every test says whether the mapping went */
-	assert_int_equal(fakekvm_calls("KVM_SET_USER_MEMORY_REGION"), 2);
-	close(set.vm_fd);
 }
 
 struct many {
@@ -414,16 +259,7 @@ static const struct gt_test tests[] = {
 	GT(taken_guest_addresses_are_not_bound_again, GT_NEEDS_NOTHING),
 	GT(another_address_space_has_addresses_of_its_own, GT_NEEDS_NOTHING),
 	GT(the_same_again_does_nothing, GT_NEEDS_NOTHING),
-	GT(memory_destroyed_while_bound_keeps_its_slot, GT_NEEDS_NOTHING),
-	GT(a_memslot_shows_a_mapping_of_its_range, GT_NEEDS_NOTHING),
-	GT(a_mapping_is_made_for_a_memslot_that_has_none, GT_NEEDS_NOTHING),
-	GT(a_guest_memfd_is_bound_to_its_file, GT_NEEDS_NOTHING),
-	GT(flags_make_a_plain_memslot_of_a_guest_memfd, GT_NEEDS_NOTHING),
-	GT(flags_are_changed_in_place, GT_NEEDS_NOTHING),
-	GT(flags_that_kvm_refuses_to_change_stay, GT_NEEDS_NOTHING),
-	GT(a_refused_memslot_leaves_no_record, GT_NEEDS_NOTHING),
-	GT(a_memslot_that_cannot_be_deleted_stays, GT_NEEDS_NOTHING),
-	GT(a_memslot_that_the_program_deleted_does_not_disturb_the_end, GT_NEEDS_NOTHING),
+	GT(destroying_memory_frees_its_slots, GT_NEEDS_NOTHING),
 	GT(threads_bind_slots_of_their_own, GT_NEEDS_NOTHING),
 };
 

@@ -96,7 +96,9 @@ static void give_up_in_order(int vm_fd, const unsigned int *order, unsigned int 
 
 static void all_orders_of_giving_up(int vm_fd)
 {
-	static const unsigned int orders[6][3] = { { 0, 1, 2 }, { 0, 2, 1 }, { 1, 0, 2 }, { 1, 2, 0 }, { 2, 0, 1 }, { 2, 1, 0 } };
+	static const unsigned int orders[6][3] = {
+		{ 0, 1, 2 }, { 0, 2, 1 }, { 1, 0, 2 }, { 1, 2, 0 }, { 2, 0, 1 }, { 2, 1, 0 }
+	};
 
 	for (unsigned int how = 0; how < 16; how++)
 		for (unsigned int i = 0; i < 6; i++)

@@ -99,9 +99,9 @@ static void every_length_of_sentence_is_cut_to_fit(void **state)
 
 static void every_code_of_the_contract_has_a_name(void **state)
 {
-	static const int codes[] = { EINVAL, E2BIG,   EOPNOTSUPP, EEXIST, EBUSY, ENOENT, ESTALE, ECANCELED, ENODATA,
-				     EIO,    ENOMEM, EMFILE,	 ENFILE, EBADF, EAGAIN, EINTR,	EISDIR,	   ENOSPC,
-				     EFAULT, EACCES, EPERM,	 ENOSYS, ENOTTY, ENODEV, ESPIPE, ENXIO };
+	static const int codes[] = { EINVAL, E2BIG,  EOPNOTSUPP, EEXIST, EBUSY,  ENOENT, ESTALE, ECANCELED, ENODATA,
+				     EIO,    ENOMEM, EMFILE,     ENFILE, EBADF,  EAGAIN, EINTR,  EISDIR,    ENOSPC,
+				     EFAULT, EACCES, EPERM,      ENOSYS, ENOTTY, ENODEV, ESPIPE, ENXIO };
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++)

@@ -302,7 +302,8 @@ static void free_fds(void)
 
 static void is_emfile(const char *call, int r)
 {
-	if (r != -EMFILE || strncmp(gmem_last_error(), call, strlen(call)) != 0 || !strstr(gmem_last_error(), "EMFILE, from the kernel"))
+	if (r != -EMFILE || strncmp(gmem_last_error(), call, strlen(call)) != 0 ||
+	    !strstr(gmem_last_error(), "EMFILE, from the kernel"))
 		fail_msg("%s returned %d without an fd left and said: %s", call, r, gmem_last_error());
 }
 

@@ -85,7 +85,8 @@ static void without_a_vm_memory_is_a_memfd(void **state)
 	assert_int_equal(info.need, GMEM_NEED_MAPPABLE);
 	assert_int_equal(info.backing, GMEM_BACKING_MEMFD);
 	assert_int_equal(info.mechanism, GMEM_MECH_MEMFD);
-	assert_int_equal(info.populated + info.skipped + info.populate_mechanism + info.slots + info.in_place + info.reserved, 0);
+	assert_int_equal(info.populated + info.skipped + info.populate_mechanism + info.slots + info.in_place + info.reserved,
+			 0);
 	gmem_destroy(mem);
 	gmem_vm_close(vm);
 }
@@ -163,7 +164,8 @@ static void needs_that_nothing_serves_are_named(void **state)
 {
 	(void)state;
 	fakekvm_enable(fakekvm_preset("6.18"));
-	refused(GMEM_NEED_PRIVATE, GMEM_BACKING_AUTO, "guest_memfd: open libgmem's VM with a VM fd", "a memfd cannot be private");
+	refused(GMEM_NEED_PRIVATE, GMEM_BACKING_AUTO, "guest_memfd: open libgmem's VM with a VM fd",
+		"a memfd cannot be private");
 	refused(GMEM_NEED_HIDDEN | GMEM_NEED_MAPPABLE, GMEM_BACKING_AUTO, "guest_memfd", "direct map");
 	refused(GMEM_NEED_HUGE_2M | GMEM_NEED_PRIVATE, GMEM_BACKING_AUTO, "guest_memfd", "a memfd cannot be private");
 }

@@ -193,7 +193,8 @@ static void each_unknown_flag_is_named(void **state)
 	assert_int_equal(gmemi_opts_flags(5, 5, "opts->flags"), 0);
 	assert_int_equal(gmemi_opts_flags(4, 5, "opts->flags"), 0);
 	assert_int_equal(gmemi_opts_flags(UINT64_MAX, UINT64_MAX, "opts->flags"), 0);
-	assert_refused(gmemi_opts_flags(7, 5, "opts->flags"), -E2BIG, "opts->flags has bits that this library does not know: 0x2 ");
+	assert_refused(gmemi_opts_flags(7, 5, "opts->flags"), -E2BIG,
+		       "opts->flags has bits that this library does not know: 0x2 ");
 	for (unsigned int bit = 0; bit < 64; bit++)
 		if (bit != 3)
 			assert_refused(gmemi_opts_flags(UINT64_C(1) << bit, 8, "opts->flags"), -E2BIG, "opts->flags");
@@ -257,8 +258,14 @@ struct member {
 	size_t is, shall_be, size;
 };
 
-#define MEMBER(type, member, offset) { #type "." #member, offsetof(struct type, member), offset, sizeof(((struct type *)0)->member) }
-#define END(type, size) { #type, sizeof(struct type), size, 0 }
+#define MEMBER(type, member, offset)                                                                         \
+	{                                                                                                    \
+#type "." #member, offsetof(struct type, member), offset, sizeof(((struct type *)0)->member) \
+	}
+#define END(type, size)                             \
+	{                                           \
+#type, sizeof(struct type), size, 0 \
+	}
 
 static const struct member members[] = {
 	MEMBER(gmem_vm_open_opts, size, 0),

@@ -96,7 +96,7 @@ static void setting_a_range_stops_at_its_ends(void **state)
 {
 	static const struct {
 		uint64_t first, count;
-	} ranges[] = { { 0, 0 },   { 0, 1 },   { 31, 1 },  { 31, 2 },	  { 32, 32 },	  { 30, 70 },	      { 0, 32 },
+	} ranges[] = { { 0, 0 },   { 0, 1 },   { 31, 1 },  { 31, 2 },    { 32, 32 },       { 30, 70 },        { 0, 32 },
 		       { 33, 30 }, { 5, 200 }, { 64, 64 }, { 0, PAGES }, { PAGES - 1, 1 }, { PAGES - 33, 33 } };
 	struct gmemi_pagemap *map = make(PAGES);
 

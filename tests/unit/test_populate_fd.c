@@ -304,7 +304,8 @@ static void check_end(uint64_t size, uint64_t data, uint64_t from, uint64_t offs
 	assert_int_equal(populate(offset, 32 * page() - offset, fd, from, &done), -ENODATA);
 	if (done != there)
 		fail_msg("%llu of %llu bytes of a file with %llu of data, from %llu at %llu", (unsigned long long)done,
-			 (unsigned long long)there, (unsigned long long)data, (unsigned long long)from, (unsigned long long)offset);
+			 (unsigned long long)there, (unsigned long long)data, (unsigned long long)from,
+			 (unsigned long long)offset);
 	assert_int_equal(query().populated + query().skipped, there);
 	assert_content(model, 32 * page());
 	assert_non_null(strstr(gmem_last_error(), "(ENODATA, from the library)"));
@@ -324,7 +325,7 @@ static void an_early_end_is_told_to_the_byte(void **state)
 			for (size_t k = 0; k < 4; k++) {
 				check_end(sizes[i], sizes[i], places[j], places[k]);
 				check_end(sizes[i], sizes[i] / 2, places[j], places[k]); /* ends in a hole */
-				check_end(sizes[i], 0, places[j], places[k]);		 /* is a hole */
+				check_end(sizes[i], 0, places[j], places[k]);            /* is a hole */
 			}
 }
 

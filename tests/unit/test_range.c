@@ -93,16 +93,25 @@ static void overlap_is_symmetric_and_excludes_neighbours(void **state)
 		uint64_t a, a_length, b, b_length;
 		bool overlap;
 	} rows[] = {
-		{ 0, 10, 10, 10, false },	   { 0, 11, 10, 10, true },    { 5, 1, 0, 10, true },
-		{ 0, 10, 0, 10, true },		   { 9, 1, 0, 10, true },      { 10, 1, 0, 10, false },
-		{ 0, TOP, TOP, 1, false },	   { 0, TOP, TOP - 1, 1, true }, { TOP - 1, 1, 0, 1, false },
-		{ TOP - 5, 5, TOP - 3, 3, true }, { TOP - 5, 2, TOP - 3, 3, false },
+		{ 0, 10, 10, 10, false },
+		{ 0, 11, 10, 10, true },
+		{ 5, 1, 0, 10, true },
+		{ 0, 10, 0, 10, true },
+		{ 9, 1, 0, 10, true },
+		{ 10, 1, 0, 10, false },
+		{ 0, TOP, TOP, 1, false },
+		{ 0, TOP, TOP - 1, 1, true },
+		{ TOP - 1, 1, 0, 1, false },
+		{ TOP - 5, 5, TOP - 3, 3, true },
+		{ TOP - 5, 2, TOP - 3, 3, false },
 	};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		assert_int_equal(gmemi_range_overlaps(rows[i].a, rows[i].a_length, rows[i].b, rows[i].b_length), rows[i].overlap);
-		assert_int_equal(gmemi_range_overlaps(rows[i].b, rows[i].b_length, rows[i].a, rows[i].a_length), rows[i].overlap);
+		assert_int_equal(gmemi_range_overlaps(rows[i].a, rows[i].a_length, rows[i].b, rows[i].b_length),
+				 rows[i].overlap);
+		assert_int_equal(gmemi_range_overlaps(rows[i].b, rows[i].b_length, rows[i].a, rows[i].a_length),
+				 rows[i].overlap);
 	}
 }
 

@@ -17,7 +17,7 @@
 #include "sys.h"
 #include "uapi/kvm.h"
 
-#define FAKE_VM 100 /* where children put a VM, clear of the numbers that are looked at */
+#define FAKE_VM 100   /* where children put a VM, clear of the numbers that are looked at */
 #define NO_ERRNO (-5) /* an errno that no kernel sets */
 #define TMPFS_MAGIC 0x01021994
 
@@ -71,7 +71,9 @@ static int make_uffd_by_device(void)
 	return fd;
 }
 
-static int (*const makers[])(void) = { make_by_open, make_by_dup, make_memfd, make_guest_memfd, make_uffd, make_uffd_by_device };
+static int (*const makers[])(void) = {
+	make_by_open, make_by_dup, make_memfd, make_guest_memfd, make_uffd, make_uffd_by_device
+};
 
 #define MAKERS (sizeof(makers) / sizeof(makers[0]))
 
@@ -297,8 +299,9 @@ static void codes_of_the_kernel_pass_untouched(void **state)
 
 static void a_failure_without_an_errno_is_an_io_error(void **state)
 {
-	static const char *const names[] = { "open",  "ftruncate", "fstatfs", "pwrite",	 "madvise", "read", "pread",	    "fallocate",
-					     "ioctl", "lseek",	   "mincore", "mmap",	 "memfd_create", "syscall", "fcntl" };
+	static const char *const names[] = { "open",    "ftruncate", "fstatfs",      "pwrite",  "madvise",
+					     "read",    "pread",     "fallocate",    "ioctl",   "lseek",
+					     "mincore", "mmap",      "memfd_create", "syscall", "fcntl" };
 	unsigned long points;
 
 	(void)state;
@@ -375,7 +378,8 @@ static void what_no_address_space_holds_is_not_asked_of_the_kernel(void **state)
 
 	(void)state;
 	inject_arm(0, 0);
-	assert_int_equal(gmemi_sys_map(NULL, (uint64_t)PTRDIFF_MAX + 1, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0, &at), -ENOMEM);
+	assert_int_equal(gmemi_sys_map(NULL, (uint64_t)PTRDIFF_MAX + 1, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0, &at),
+			 -ENOMEM);
 	assert_int_equal(inject_disarm(), 0);
 	assert_ptr_equal(at, &at);
 }
