@@ -136,8 +136,10 @@ static int put_to_guest_memfd(struct gmem *mem, uint64_t offset, const unsigned 
 	if (!is_whole(mem, offset, length))
 		return put_parts(mem, offset, data, length, done);
 	r = put_by_write(mem, offset, data, length, done);
-	if (r == -EEXIST && gmemi_memory_mappable(mem))
+	if (r == -EEXIST && gmemi_memory_mappable(mem)) {
+		gmemi_tolerated();
 		return put_by_mapping(mem, offset, data, length, done);
+	}
 	*by_row = true;
 	return r;
 }

@@ -30,7 +30,7 @@ enum gmem_backing gmemi_memory_shared_backing(const struct gmem *mem)
 
 bool gmemi_memory_mappable(const struct gmem *mem)
 {
-	return mem->need & GMEM_NEED_MAPPABLE || gmemi_memory_shared_backing(mem) != GMEM_BACKING_GUEST_MEMFD;
+	return mem->need & (GMEM_NEED_MAPPABLE | GMEM_NEED_LAZY) || gmemi_memory_shared_backing(mem) != GMEM_BACKING_GUEST_MEMFD;
 }
 
 static int check_opts(struct gmem_create_opts *opts)

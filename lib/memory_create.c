@@ -10,7 +10,6 @@
 #include "uapi/kvm.h"
 #include "uapi/mman.h"
 #include "vm_chain.h"
-#include "vm_probe.h"
 
 /* Nobody who gets the fd later can shrink it under a guest, or add seals. */
 static int make_memfd(struct gmem *mem, const char *name, unsigned int flags, int *result)
@@ -35,25 +34,55 @@ static int make_hugetlb(struct gmem *mem, const char *name)
 	return make_memfd(mem, name, MFD_HUGETLB | (unsigned int)__builtin_ctzll(mem->page_size) << MMANI_MFD_HUGE_SHIFT, &mem->fd);
 }
 
+/* Is it there? 1, 0, or why that cannot be said now: a shortage must not make a lesser memory. */
+static int ask(struct gmem_vm *vm, enum gmem_feature feature)
+{
+	struct gmemi_verdict verdict = gmemi_vm_verdict(vm, feature);
+
+	if (verdict.state == GMEM_UNDETERMINED && verdict.error)
+		return gmemi_failed(verdict.error, verdict.facility, verdict.hint);
+	return verdict.state == GMEM_PRESENT;
+}
+
 /* On a VM without private memory only a file that can be mapped serves the guest from the file (virt/kvm/guest_memfd.c), so memory
  * that the host shall not map is mappable too, and not shared. */
-static uint64_t guest_memfd_flags(struct gmem *mem)
+static int access_flags(struct gmem *mem, uint64_t *flags)
 {
-	uint64_t flags = 0;
+	int r;
 
-	if (mem->need & GMEM_NEED_MAPPABLE)
-		flags = KVMI_GUEST_MEMFD_MMAP | KVMI_GUEST_MEMFD_INIT_SHARED;
-	else if (!(mem->need & GMEM_NEED_PRIVATE) && gmemi_vm_has(mem->vm, GMEM_FEATURE_GUEST_MEMFD_MMAP))
-		flags = KVMI_GUEST_MEMFD_MMAP;
-	if (mem->need & GMEM_NEED_HIDDEN)
-		flags |= gmemi_vm_hidden_flag(mem->vm);
-	return flags ? flags | gmemi_vm_write_flag(mem->vm) : 0;
+	*flags = 0;
+	if (mem->need & (GMEM_NEED_MAPPABLE | GMEM_NEED_LAZY)) {
+		*flags = KVMI_GUEST_MEMFD_MMAP | KVMI_GUEST_MEMFD_INIT_SHARED;
+		return 0;
+	}
+	if (mem->need & GMEM_NEED_PRIVATE)
+		return 0;
+	r = ask(mem->vm, GMEM_FEATURE_GUEST_MEMFD_MMAP);
+	if (r > 0)
+		*flags = KVMI_GUEST_MEMFD_MMAP;
+	return r < 0 ? r : 0;
 }
 
 static int make_guest_memfd(struct gmem *mem, uint64_t flags)
 {
 	mem->fd = gmemi_sys_guest_memfd(mem->vm->fd, mem->length, flags);
 	return mem->fd < 0 ? gmemi_failed(mem->fd, "KVM_CREATE_GUEST_MEMFD", NULL) : 0;
+}
+
+static int make_alone(struct gmem *mem)
+{
+	uint64_t flags;
+	int r = access_flags(mem, &flags);
+
+	if (r < 0)
+		return r;
+	if (mem->need & GMEM_NEED_HIDDEN)
+		flags |= KVMI_GUEST_MEMFD_BIT2;
+	if (flags) {
+		r = ask(mem->vm, GMEM_FEATURE_GUEST_MEMFD_WRITE);
+		flags |= r > 0 ? mem->vm->write_flag : 0;
+	}
+	return r < 0 ? r : make_guest_memfd(mem, flags);
 }
 
 static int make_pair(struct gmem *mem, const char *name)
@@ -74,7 +103,7 @@ static int make_by(struct gmem *mem, enum gmem_mechanism mechanism, const char *
 {
 	switch (mechanism) {
 	case GMEM_MECH_GUEST_MEMFD:
-		return make_guest_memfd(mem, guest_memfd_flags(mem));
+		return make_alone(mem);
 	case GMEM_MECH_GUEST_MEMFD_PAIR:
 		return make_pair(mem, name);
 	case GMEM_MECH_HUGETLB:

@@ -37,6 +37,15 @@ static void mark(const struct job *job, uint64_t from, enum gmemi_page_state sta
 		gmemi_pagemap_set(job->fill.mem->map, first, end - first, state);
 }
 
+/* A page that was zeros for good and now has a few bytes is complete: zeros and these bytes. */
+static void mark_begun(const struct job *job)
+{
+	uint64_t size = job->fill.mem->page_size, at = job->offset + job->done;
+
+	if (job->fill.mem->map && at % size)
+		gmemi_pagemap_change(job->fill.mem->map, at / size, GMEMI_PAGE_DISCARDED, GMEMI_PAGE_FILLED);
+}
+
 /* Left absent: zeros, whatever a source may hold. */
 static void skip(struct job *job, uint64_t length)
 {
@@ -53,6 +62,8 @@ static int store(struct job *job, const unsigned char *data, uint64_t length)
 	atomic_fetch_add(&job->fill.mem->populated, done);
 	job->done += done;
 	mark(job, job->done - done, GMEMI_PAGE_FILLED);
+	if (done)
+		mark_begun(job);
 	return r;
 }
 

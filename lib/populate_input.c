@@ -12,7 +12,7 @@
 
 void gmemi_input_from_buffer(struct gmemi_input *input, const void *data)
 {
-	*input = (struct gmemi_input){ .data = data, .fd = -1, .holes = -1, .before = -1 };
+	*input = (struct gmemi_input){ .data = data, .fd = -1, .before = -1 };
 }
 
 static int make_buffer(struct gmemi_input *input)
@@ -27,22 +27,16 @@ static int make_buffer(struct gmemi_input *input)
 	return 0;
 }
 
-/* Asking for holes moves the file offset, which the caller's fd shares with others: it is asked on an opening of our own where /proc
- * allows that. Only files have holes. */
-static int prepare_holes(struct gmemi_input *input)
+/* Asking for holes moves the file offset, which is put back at the end. An opening of our own would not need that, but closing it would
+ * drop the POSIX locks that the program has on the file. Only files have holes. */
+static int prepare_holes(struct gmemi_input *input, int64_t where)
 {
 	int is_file = gmemi_sys_is_file(input->fd);
 
-	input->holes = -1;
-	input->before = -1;
-	if (is_file <= 0)
-		return is_file < 0 ? gmemi_failed(is_file, "fstat() of the input", NULL) : 0;
-	input->holes = gmemi_sys_reopen(input->fd);
-	if (input->holes >= 0)
-		return 0;
-	input->before = gmemi_sys_seek(input->fd, 0, SEEK_CUR);
-	if (input->before >= 0)
-		input->holes = input->fd;
+	if (is_file < 0)
+		return gmemi_failed(is_file, "fstat() of the input", NULL);
+	if (is_file)
+		input->before = where;
 	return 0;
 }
 
@@ -59,7 +53,7 @@ int gmemi_input_from_fd(struct gmemi_input *input, int fd, uint64_t fd_offset, s
 	int64_t where = gmemi_sys_seek(fd, 0, SEEK_CUR);
 	int r;
 
-	*input = (struct gmemi_input){ .fd = fd, .seeks = where >= 0, .position = fd_offset, .room = room };
+	*input = (struct gmemi_input){ .fd = fd, .seeks = where >= 0, .position = fd_offset, .before = -1, .room = room };
 	if (where < 0 && where != -ESPIPE)
 		return gmemi_failed((int)where, "lseek() on the input", NULL);
 	if (input->seeks && fd_offset > INT64_MAX)
@@ -68,7 +62,7 @@ int gmemi_input_from_fd(struct gmemi_input *input, int fd, uint64_t fd_offset, s
 	if (r == 0)
 		r = check_readable(input);
 	if (r == 0)
-		r = prepare_holes(input);
+		r = prepare_holes(input, where);
 	if (r < 0)
 		gmemi_free(input->memory);
 	return r;
@@ -78,8 +72,6 @@ void gmemi_input_end(struct gmemi_input *input)
 {
 	if (input->before >= 0)
 		(void)gmemi_sys_seek(input->fd, (uint64_t)input->before, SEEK_SET); /* where it was: that cannot fail */
-	else
-		gmemi_sys_close(input->holes);
 	gmemi_free(input->memory);
 }
 
@@ -88,11 +80,11 @@ uint64_t gmemi_input_hole(struct gmemi_input *input, uint64_t length)
 {
 	int64_t data;
 
-	if (input->holes < 0)
+	if (input->before < 0)
 		return 0;
-	data = gmemi_sys_seek(input->holes, input->position, SEEK_DATA);
+	data = gmemi_sys_seek(input->fd, input->position, SEEK_DATA);
 	if (data == -ENXIO)
-		data = gmemi_sys_seek(input->holes, 0, SEEK_END);
+		data = gmemi_sys_seek(input->fd, 0, SEEK_END);
 	return data <= (int64_t)input->position ? 0 : gmemi_min(length, (uint64_t)data - input->position);
 }
 

@@ -12,8 +12,7 @@ struct gmemi_input {
 	int fd;
 	bool seeks;
 	uint64_t position;     /* in a file that seeks */
-	int holes;	       /* an fd to ask for holes, -1 = do not ask */
-	int64_t before;	       /* `holes` is the caller's fd: its offset, put back at the end; else -1 */
+	int64_t before;	       /* of a file, which may have holes: its own offset, put back at the end; else -1 */
 	int failure;	       /* of a read after some bytes: comes next */
 	unsigned char *buffer; /* what was read from the fd */
 	void *memory;	       /* that the buffer is in */

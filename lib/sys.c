@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -156,14 +155,6 @@ int gmemi_sys_is_file(int fd)
 	return r < 0 ? r : S_ISREG(about.st_mode);
 }
 
-int gmemi_sys_reopen(int fd)
-{
-	char path[32];
-
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	return gmemi_sys_open(path, O_RDONLY | O_NONBLOCK);
-}
-
 int64_t gmemi_sys_magic(int fd)
 {
 	struct statfs about;
@@ -190,6 +181,8 @@ int64_t gmemi_sys_pwrite(int fd, const void *data, size_t length, uint64_t offse
 {
 	ssize_t r;
 
+	if (beyond_limit(offset + length))
+		return -EFBIG;
 	do
 		r = pwrite(fd, data, length, (off_t)offset);
 	while (r == -1 && errno == EINTR);

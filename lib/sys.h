@@ -25,8 +25,6 @@ int gmemi_sys_seal(int fd, int seals);
 int64_t gmemi_sys_seek(int fd, uint64_t offset, int whence);
 /* 1 = a regular file, 0 = something else. */
 int gmemi_sys_is_file(int fd);
-/* The same file opened anew for reading, with an offset of its own. */
-int gmemi_sys_reopen(int fd);
 /* f_type of the file system. */
 int64_t gmemi_sys_magic(int fd);
 /* Bytes, 0 at the end, or a negative errno; at most one call of the kernel. */

@@ -37,6 +37,7 @@ struct gmem_vm {
 	const volatile uint32_t *alive; /* a page that fork wipes in the child */
 	pthread_mutex_t lock;		/* guards what follows, up to the next lock; never held in a slow call */
 	struct gmemi_vcpu_entry *vcpus;
+	_Atomic uint64_t write_flag; /* creation flag that lets pwrite() in, once GMEM_FEATURE_GUEST_MEMFD_WRITE is present */
 	struct gmemi_verdict known[GMEMI_FEATURES];
 	int demoted[GMEMI_ROWS];	/* why a row of a chain is out of use since run time, 0 = it is not */
 	pthread_mutex_t slots_lock; /* guards the line below, also while KVM is told of a memslot */

@@ -177,8 +177,10 @@ static struct gmemi_judgement judge_use(struct gmem_vm *vm, const struct gmemi_c
 {
 	struct gmemi_judgement judgement = by_feature(vm, row->feature);
 
-	if (row->mechanism == GMEM_MECH_MAPPING && row->feature && !(need & GMEM_NEED_MAPPABLE))
+	if (row->mechanism == GMEM_MECH_MAPPING && row->feature && !(need & (GMEM_NEED_MAPPABLE | GMEM_NEED_LAZY)))
 		return passed_over("the memory cannot be mapped");
+	if (row->task == GMEM_TASK_POPULATE && row->feature && need & GMEM_NEED_PRIVATE && !(need & GMEM_NEED_MAPPABLE))
+		return passed_over("the host cannot reach private memory");
 	return judgement.usable && uses_uffd(row) ? faults_heard(vm) : judgement;
 }
 

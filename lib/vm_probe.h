@@ -34,9 +34,6 @@ int gmemi_vm_slot_trial(struct gmem_vm *vm, uint32_t flags);
 /* vm_probe_gmem.c: trials on a guest_memfd of one page */
 gmemi_probe_fn gmemi_probe_guest_memfd, gmemi_probe_gmem_mmap, gmemi_probe_gmem_init_shared, gmemi_probe_gmem_write,
 	gmemi_probe_no_direct_map, gmemi_probe_gmem_numa, gmemi_probe_attributes_file;
-/* Creation flag that lets pwrite() in, and that which hides from the direct map; 0 = none here. */
-uint64_t gmemi_vm_write_flag(struct gmem_vm *vm);
-uint64_t gmemi_vm_hidden_flag(struct gmem_vm *vm);
 /* A mapping of one page of a new MMAP|INIT_SHARED file, or a negative errno. */
 int gmemi_vm_trial_page(struct gmem_vm *vm, void **page);
 

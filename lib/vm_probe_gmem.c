@@ -125,7 +125,7 @@ static int try_write(struct gmem_vm *vm, uint64_t flags)
 		return fd == -EINVAL ? -ENODEV : fd;
 	r = gmemi_sys_pwrite(fd, "", 1, 0);
 	gmemi_sys_close(fd);
-	return r >= 0 ? -EIO : (int)r;
+	return r >= 0 ? -ENODEV : (int)r; /* a byte that went in is none of the versions we know */
 }
 
 /* Kernels with the patch let every guest_memfd seek; others say ESPIPE. Two postings gave write() two different bits, and one of them
@@ -149,36 +149,28 @@ struct gmemi_verdict gmemi_probe_gmem_write(struct gmem_vm *vm, const struct gme
 	uint64_t flag;
 	int r = find_write_flag(vm, &flag);
 
-	return r == -EINVAL ? gmemi_present(row) : gmemi_from_error(row, r == -EIO ? -ENODEV : r, NULL);
-}
-
-uint64_t gmemi_vm_write_flag(struct gmem_vm *vm)
-{
-	uint64_t flag;
-
-	if (!gmemi_vm_has(vm, GMEM_FEATURE_GUEST_MEMFD_WRITE) || find_write_flag(vm, &flag) != -EINVAL)
-		return 0;
-	return flag;
+	if (r != -EINVAL)
+		return gmemi_from_error(row, r, NULL);
+	atomic_store(&vm->write_flag, flag);
+	return gmemi_present(row);
 }
 
 /* Where bit 2 is not write(), it may be this: then the kernel cannot reach the page through its own map, and populating fails. */
 struct gmemi_verdict gmemi_probe_no_direct_map(struct gmem_vm *vm, const struct gmemi_probe_row *row)
 {
+	struct gmemi_verdict write = gmemi_vm_verdict(vm, GMEM_FEATURE_GUEST_MEMFD_WRITE);
 	void *page;
 	int r;
 
-	if (gmemi_vm_write_flag(vm) == KVMI_GUEST_MEMFD_BIT2)
+	if (write.state == GMEM_UNDETERMINED || write.state == GMEM_FORBIDDEN)
+		return write;
+	if (atomic_load(&vm->write_flag) == KVMI_GUEST_MEMFD_BIT2)
 		return gmemi_absent(row, 0);
 	r = trial_mapping(vm, SHARED | KVMI_GUEST_MEMFD_BIT2, &page);
 	if (r < 0)
 		return gmemi_from_error(row, r, NULL);
 	r = try_touch(page);
 	return r == -EFAULT ? gmemi_present(row) : gmemi_from_error(row, r < 0 ? r : -ENODEV, NULL);
-}
-
-uint64_t gmemi_vm_hidden_flag(struct gmem_vm *vm)
-{
-	return gmemi_vm_has(vm, GMEM_FEATURE_NO_DIRECT_MAP) ? KVMI_GUEST_MEMFD_BIT2 : 0;
 }
 
 /* The policy came with a file system of its own; on kernels before it mbind() answers 0 and does nothing. */

@@ -85,8 +85,8 @@ GMEM_API int gmem_populate(struct gmem *mem, uint64_t offset, uint64_t length, c
  * @param mem        the memory
  * @param offset     where to begin in the memory; bytes, at any alignment
  * @param length     bytes, not 0, within the memory
- * @param fd         readable; where it can seek its file offset is neither used nor moved (without /proc it
- *                   is moved during the call)
+ * @param fd         readable; where it can seek its file offset is not used, and that of a regular file
+ *                   moves during the call and is put back: who relies on it makes no other call on the same open file
  * @param fd_offset  where to begin in the file; ignored for what cannot seek
  * @param done       out, may be NULL, else always written: bytes dealt with. For a pipe or socket: bytes consumed from it and put into
  *                   memory; none is consumed and lost, except by a failure to store what was just read (at most one step)

@@ -131,11 +131,11 @@ static const struct fakekvm_config tdx = {
 	.encrypt_op = EFAULT,
 };
 
-/* 7.3 with what was proposed upstream: write() is bit 2, conversion on the file. */
+/* 7.3 with what was proposed upstream: write() is bit 2, conversion on the file (of a VM with private memory). */
 static const struct fakekvm_config future_upstream = {
-	X86,
+	X86_PRIVATE(KVMI_VM_TYPE_SW_PROTECTED),
 	.caps = { CAPS_GMEM,
-		  { KVMI_CAP_VM_TYPES, PLAIN_ONLY, PLAIN_ONLY },
+		  { KVMI_CAP_VM_TYPES, WITH_SW_PROTECTED, WITH_SW_PROTECTED },
 		  { KVMI_CAP_PRE_FAULT_MEMORY, 1, 1 },
 		  { KVMI_CAP_GUEST_MEMFD_FLAGS, 7, 7 } },
 	.known = { KNOWS_6_11, "KVM_SET_MEMORY_ATTRIBUTES2" },

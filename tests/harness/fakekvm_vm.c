@@ -86,6 +86,16 @@ static long set_attributes(struct fake_object *vm, void *argument)
 	return a->flags || (a->attributes & ~supported) || !good_range(a->address, a->size) ? -EINVAL : 0;
 }
 
+/* On the file, as posted: only a VM with private memory converts. What is private is not remembered. */
+static long set_attributes2(struct fake_object *gmem, void *argument)
+{
+	const struct kvmi_memory_attributes2 *a = argument;
+
+	if (gmem->config->vm_type == 0 || a->flags || a->attributes & ~(uint64_t)KVMI_MEMORY_ATTRIBUTE_PRIVATE)
+		return -EINVAL;
+	return good_range(a->offset, a->size) && a->offset + a->size <= gmem->size ? 0 : -EINVAL;
+}
+
 /* As much as one memslot has of the range; what is left is the caller's to ask for again. */
 static long pre_fault(struct fake_object *vcpu, void *argument)
 {
@@ -133,6 +143,6 @@ const struct fake_command fake_vm_commands[] = {
 	{ KVMI_MAP_MEMORY_V1, FAKE_VCPU, 32, FAKE_OPTIONAL, "KVM_MAP_MEMORY v1", NULL },
 	{ ASYNC_PF, FAKE_VCPU, 32, FAKE_OPTIONAL, "KVM_ASYNC_PF", NULL },
 
-	{ KVMI_SET_MEMORY_ATTRIBUTES2, FAKE_GMEM, 128, FAKE_OPTIONAL, "KVM_SET_MEMORY_ATTRIBUTES2", NULL },
+	{ KVMI_SET_MEMORY_ATTRIBUTES2, FAKE_GMEM, 128, FAKE_OPTIONAL, "KVM_SET_MEMORY_ATTRIBUTES2", set_attributes2 },
 	FAKE_ENDED,
 };

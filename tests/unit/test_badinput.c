@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Bad arguments of every public call: the documented code, a sentence that names the call, outputs untouched, nothing changed.
- * What a fork or a lack of fds does is in test_limits.c. */
+ * What a fork or a lack of fds does is in test_fork.c and test_limits.c. */
 #include "gt.h"
 
 #include <errno.h>
@@ -197,7 +197,7 @@ static void probes_of_nothing_are_refused(void **state)
 	EINVALID("the VM is NULL", gmem_vm_probe, NULL, GMEM_FEATURE_MEMFD, NULL);
 	EINVALID("feature 0", gmem_vm_probe, set.vm, GMEM_FEATURE_NONE, NULL);
 	EINVALID("feature 51", gmem_vm_probe, set.vm, GMEM_FEATURE_UFFD_RWP_ASYNC + 1, NULL);
-	EINVALID("feature -1", gmem_vm_probe, set.vm, (enum gmem_feature) - 1, NULL);
+	EINVALID("feature -1", gmem_vm_probe, set.vm, (enum gmem_feature)-1, NULL);
 	EINVALID("probe->size", gmem_vm_probe, set.vm, GMEM_FEATURE_MEMFD, &probe);
 	probe.size = 4097;
 	BAD(-E2BIG, "probe->size", gmem_vm_probe, set.vm, GMEM_FEATURE_MEMFD, &probe);
@@ -404,7 +404,7 @@ static void unknown_kinds_of_fd_are_refused(void **state)
 	(void)state;
 	set_up();
 	EINVALID("fd kind 3", gmem_get_fd, set.mem, GMEM_FD_PAGE_MAP + 1);
-	EINVALID("fd kind -1", gmem_get_fd, set.mem, (enum gmem_fd_kind) - 1);
+	EINVALID("fd kind -1", gmem_get_fd, set.mem, (enum gmem_fd_kind)-1);
 	BAD(-ENOENT, "pair", gmem_get_fd, set.mem, GMEM_FD_SHARED_HALF);
 	tear_down();
 }

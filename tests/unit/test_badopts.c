@@ -135,10 +135,8 @@ static int populate_fd_with(const void *opts)
 	return r;
 }
 
-#define OPTS(name, type, call, known, reserved)                                                \
-	{                                                                                      \
-		name, sizeof(struct type), offsetof(struct type, flags), reserved, known, call \
-	}
+#define OPTS(name, type, call, known, reserved) \
+	{ name, sizeof(struct type), offsetof(struct type, flags), reserved, known, call }
 #define NOTHING_RESERVED 0
 
 static const struct row {
@@ -255,7 +253,7 @@ static void reserved_words_are_checked_by_every_call(void **state)
 static void kinds_of_vm_that_are_unknown_are_refused(void **state)
 {
 	struct gmem_vm_open_opts opts = { .size = sizeof(opts) };
-	static const uint32_t kinds[] = { GMEM_VM_CCA + 1, UINT32_MAX };
+	static const uint32_t kinds[] = { GMEM_VM_PKVM + 1, UINT32_MAX };
 
 	(void)state;
 	for (size_t i = 0; i < 2; i++) {

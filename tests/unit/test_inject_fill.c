@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The populate calls with every system call and allocation of them failing in turn: what is said to be done is in the memory, byte by
- * byte, and what a passing failure stopped is gone on with. */
+/* The populate calls with every system call and allocation of them failing in turn: what is said to be done is in the memory,
+ * byte by byte, and what a passing failure stopped is gone on with. */
 #include "gt.h"
 
 #include <errno.h>

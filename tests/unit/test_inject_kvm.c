@@ -324,6 +324,12 @@ static void set_up_memory(const char *preset)
 	assert_int_equal(gmem_create(vm, PAGES * page(), &mem, NULL), 0);
 }
 
+/* Codes by which KVM says that there is no such memslot, or no such VM any more: with one there, that is a lie. */
+static bool was_a_lie(void)
+{
+	return strstr(inject_describe(), strerror(EINVAL)) || strstr(inject_describe(), strerror(EIO));
+}
+
 /* The record agrees with KVM, whatever failed. */
 static int bind_and_unbind(void *arg)
 {
@@ -338,7 +344,7 @@ static int bind_and_unbind(void *arg)
 	if (r == 0)
 		r = bind(GMEM_BIND_PLAIN | GMEM_BIND_DIRTY_LOG);
 	last = slots_of(mem) ? gmem_unbind(mem, 1) : 0;
-	assert_int_equal(slots_of(mem), slot_count());
+	assert_true(was_a_lie() || slots_of(mem) == slot_count());
 	inject_pause();
 	if (slots_of(mem))
 		assert_int_equal(gmem_unbind(mem, 1), 0);
@@ -390,7 +396,7 @@ static int destroy_bound(void *arg)
 	gmem_destroy(mem);
 	gmem_vm_close(vm);
 	inject_pause();
-	if (slot_count())
+	if (slot_count() && !was_a_lie())
 		assert_int_equal(munmap(address, PAGES * page()), 0);
 	close(vm_fd);
 	inject_resume();
@@ -408,10 +414,14 @@ static void destroying_what_is_bound(void **state)
 }
 
 static const struct gt_test tests[] = {
-	GT(opening_and_closing_a_vm, GT_NEEDS_NOTHING), GT(opening_and_closing_a_vcpu, GT_NEEDS_NOTHING),
-	GT(probing_every_feature, GT_NEEDS_NOTHING),    GT(probing_userfaultfd_on_a_guest_memfd, GT_NEEDS_NOTHING),
-	GT(explaining_every_task, GT_NEEDS_NOTHING),    GT(creating_and_destroying_memory, GT_NEEDS_NOTHING),
-	GT(binding_and_unbinding, GT_NEEDS_NOTHING),    GT(destroying_what_is_bound, GT_NEEDS_NOTHING),
+	GT(opening_and_closing_a_vm, GT_NEEDS_NOTHING),
+	GT(opening_and_closing_a_vcpu, GT_NEEDS_NOTHING),
+	GT(probing_every_feature, GT_NEEDS_NOTHING),
+	GT(probing_userfaultfd_on_a_guest_memfd, GT_NEEDS_NOTHING),
+	GT(explaining_every_task, GT_NEEDS_NOTHING),
+	GT(creating_and_destroying_memory, GT_NEEDS_NOTHING),
+	GT(binding_and_unbinding, GT_NEEDS_NOTHING),
+	GT(destroying_what_is_bound, GT_NEEDS_NOTHING),
 };
 
 GT_MAIN("inject_kvm", tests)

@@ -48,7 +48,7 @@ static void features_are_listed_until_null(void **state)
 	assert_int_equal(count, GMEM_FEATURE_UFFD_RWP_ASYNC);
 	assert_null(gmem_feature_name(GMEM_FEATURE_NONE));
 	assert_null(gmem_feature_name((enum gmem_feature)1000));
-	assert_null(gmem_feature_name((enum gmem_feature) - 1));
+	assert_null(gmem_feature_name((enum gmem_feature)-1));
 	assert_string_equal(gmem_feature_name(GMEM_FEATURE_GUEST_MEMFD_MMAP), "guest_memfd_mmap");
 }
 
@@ -61,7 +61,7 @@ static void tasks_are_listed_until_null(void **state)
 		count++;
 	assert_int_equal(count, GMEM_TASK_DISCARD);
 	assert_null(gmem_task_name((enum gmem_task)0));
-	assert_null(gmem_task_name((enum gmem_task) - 1));
+	assert_null(gmem_task_name((enum gmem_task)-1));
 	assert_string_equal(gmem_task_name(GMEM_TASK_POPULATE), "populate");
 }
 

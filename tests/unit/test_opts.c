@@ -258,14 +258,9 @@ struct member {
 	size_t is, shall_be, size;
 };
 
-#define MEMBER(type, member, offset)                                                                         \
-	{                                                                                                    \
-#type "." #member, offsetof(struct type, member), offset, sizeof(((struct type *)0)->member) \
-	}
-#define END(type, size)                             \
-	{                                           \
-#type, sizeof(struct type), size, 0 \
-	}
+#define MEMBER(type, member, offset) \
+	{ #type "." #member, offsetof(struct type, member), offset, sizeof(((struct type *)0)->member) }
+#define END(type, size) { #type, sizeof(struct type), size, 0 }
 
 static const struct member members[] = {
 	MEMBER(gmem_vm_open_opts, size, 0),

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The steps of a populate call: how large, who is told, how it is stopped, what is marked, and what happens when a way fails. */
+/* The steps of a populate call: how large, who is told, how it is stopped, what is marked, and what comes when a way fails. */
 #include "gt.h"
 
 #include <errno.h>
@@ -242,8 +242,28 @@ static void a_page_is_filled_with_its_last_byte(void **state)
 	assert_int_equal(populate(30 * p - 1, 4 * p + 2, GMEM_MECH_MAPPING, &done), 0);
 	assert_page_states("1110000000000000000000000000011111000000");
 	memset(data, 0, 8 * p);
-	assert_int_equal(populate(36 * p, 4 * p, 0, &done), 0); /* zeros that were left out are content too */
-	assert_page_states("1110000000000000000000000000011111001111");
+	assert_int_equal(populate(36 * p, 4 * p, 0, &done), 0); /* left out: zeros for good */
+	assert_page_states("1110000000000000000000000000011111002222");
+	tear_down();
+}
+
+/* It is not absent any more: who takes it for zeros loses what came in. */
+static void a_discarded_page_that_gets_a_few_bytes_is_filled(void **state)
+{
+	const uint64_t p = page();
+	uint64_t done;
+
+	(void)state;
+	fakekvm_enable(fakekvm_preset("6.18"));
+	set_up_with(GMEM_NEED_LAZY | GMEM_NEED_MAPPABLE);
+	memset(data, 0, 4 * p);
+	assert_int_equal(populate(0, 4 * p, 0, &done), 0);
+	assert_page_states("22220");
+	memset(data, 'd', 4 * p);
+	assert_int_equal(populate(p + 10, 100, 0, &done), 0);
+	assert_page_states("21220");
+	assert_int_equal(populate(2 * p + 10, 100, GMEM_MECH_MAPPING, &done), 0);
+	assert_page_states("21120");
 	tear_down();
 }
 
@@ -318,6 +338,30 @@ static void success_by_another_way_leaves_the_sentence_alone(void **state)
 	tear_down();
 }
 
+/* Hidden pages that are there already refuse write() on one kernel, and take a copy. */
+static void success_over_hidden_pages_leaves_the_sentence_alone(void **state)
+{
+	struct gmem_create_opts opts = { .size = sizeof(opts), .need = GMEM_NEED_HIDDEN | GMEM_NEED_MAPPABLE };
+	int vm_fd = fakekvm_vm(fakekvm_preset("future-firecracker"));
+	char before[400];
+	uint64_t done;
+
+	(void)state;
+	set_up();
+	gmem_destroy(mem);
+	gmem_vm_close(vm);
+	assert_int_equal(gmem_vm_open(vm_fd, &vm, NULL), 0);
+	assert_int_equal(gmem_create(vm, PAGES * page(), &mem, &opts), 0);
+	assert_int_equal(populate(0, 4 * page(), 0, &done), 0);
+	assert_int_equal(gmem_unbind(mem, 5), -ENOENT);
+	strncpy(before, gmem_last_error(), sizeof(before) - 1);
+	before[sizeof(before) - 1] = '\0';
+	assert_int_equal(populate(0, 8 * page(), 0, &done), 0);
+	assert_string_equal(gmem_last_error(), before);
+	tear_down();
+	close(vm_fd);
+}
+
 static int force_what_fails(void *arg)
 {
 	uint64_t done;
@@ -347,9 +391,11 @@ static const struct gt_test tests[] = {
 	GT(stopping_when_all_is_done_is_too_late, GT_NEEDS_NOTHING),
 	GT(the_callback_may_call_the_library, GT_NEEDS_NOTHING),
 	GT(a_page_is_filled_with_its_last_byte, GT_NEEDS_NOTHING),
+	GT(a_discarded_page_that_gets_a_few_bytes_is_filled, GT_NEEDS_NOTHING),
 	GT(a_way_that_is_not_there_after_all_is_replaced, GT_NEEDS_NOTHING),
 	GT(a_way_is_replaced_in_the_middle, GT_NEEDS_NOTHING),
 	GT(success_by_another_way_leaves_the_sentence_alone, GT_NEEDS_NOTHING),
+	GT(success_over_hidden_pages_leaves_the_sentence_alone, GT_NEEDS_NOTHING),
 	GT(a_forced_way_that_is_not_there_after_all_is_refused, GT_NEEDS_NOTHING),
 };
 
