@@ -18,7 +18,8 @@ struct gmemi_mapping {
 	unsigned char *address;
 	bool writable;
 	bool placed;	    /* over a reservation of the caller, which gets it back */
-	bool own;	    /* the library's: the caller has not been told of it */
+	bool own;	    /* made by the library for itself */
+	bool told;	    /* the caller has an address in it */
 	unsigned int users; /* memslots, and calls that are using it */
 };
 

@@ -50,7 +50,7 @@ static int add(struct gmem *mem, uint64_t offset, uint64_t length, bool writable
 	m = gmemi_alloc(1, sizeof(*m));
 	if (!m)
 		return -ENOMEM;
-	*m = (struct gmemi_mapping){ .offset = offset, .length = length, .writable = writable, .placed = at != NULL, .own = true };
+	*m = (struct gmemi_mapping){ .offset = offset, .length = length, .writable = writable, .placed = at != NULL };
 	r = establish(mem, m, at);
 	if (r < 0) {
 		gmemi_free(m);
@@ -115,11 +115,18 @@ int gmem_map(struct gmem *mem, uint64_t offset, uint64_t length, void **address,
 	pthread_mutex_lock(&mem->lock);
 	r = find_or_add(mem, offset, length, !(o.flags & GMEM_MAP_READONLY), o.address, &m);
 	if (r == 0) {
-		m->own = false; /* the caller has its address */
+		m->told = true;
 		*address = gmemi_mapping_at(m, offset);
 	}
 	pthread_mutex_unlock(&mem->lock);
 	return r;
+}
+
+/* One that nobody has been told of is the library's own. */
+static void use(struct gmemi_mapping *m)
+{
+	m->own = m->own || !m->told;
+	m->users++;
 }
 
 /* What a mapping has to cover so that it is one the kernel makes. */
@@ -139,7 +146,7 @@ int gmemi_mapping_hold(struct gmem *mem, uint64_t offset, uint64_t length, struc
 	pthread_mutex_lock(&mem->lock);
 	r = find_or_add(mem, offset, length, true, NULL, mapping);
 	if (r == 0)
-		(*mapping)->users++;
+		use(*mapping);
 	pthread_mutex_unlock(&mem->lock);
 	return r;
 }
@@ -169,7 +176,7 @@ int gmemi_mapping_hold_some(struct gmem *mem, uint64_t offset, uint64_t length, 
 	if (!m)
 		r = add_whole(mem, offset, length, &m);
 	if (r == 0) {
-		m->users++;
+		use(m);
 		*mapping = m;
 	}
 	pthread_mutex_unlock(&mem->lock);
@@ -198,7 +205,7 @@ static int remove_mapping(struct gmem *mem, struct gmemi_mapping *m)
 /* Made for one call or memslot, and known to nobody else. One of the whole memory stays: the next call or memslot uses it. */
 static bool is_window(const struct gmem *mem, const struct gmemi_mapping *m)
 {
-	return m->own && m->length < mem->length;
+	return m->own && !m->told && m->length < mem->length;
 }
 
 void gmemi_mapping_drop(struct gmem *mem, struct gmemi_mapping *mapping)
@@ -210,7 +217,8 @@ void gmemi_mapping_drop(struct gmem *mem, struct gmemi_mapping *mapping)
 	pthread_mutex_unlock(&mem->lock);
 }
 
-/* The library's own mappings are none of the caller's: those that reach beyond the range stay. */
+/* The caller may not know how far the library's own mappings reach, also where it was told of a part: those that reach beyond the range
+ * stay. */
 static bool is_meant(const struct gmemi_mapping *m, uint64_t offset, uint64_t length)
 {
 	return m->own ? gmemi_range_contains(offset, length, m->offset, m->length)

@@ -134,6 +134,7 @@ static const struct fakekvm_config tdx = {
 /* 7.3 with what was proposed upstream: write() is bit 2, conversion on the file (of a VM with private memory). */
 static const struct fakekvm_config future_upstream = {
 	X86_PRIVATE(KVMI_VM_TYPE_SW_PROTECTED),
+	.encrypt_op = ENOTTY,
 	.caps = { CAPS_GMEM,
 		  { KVMI_CAP_VM_TYPES, WITH_SW_PROTECTED, WITH_SW_PROTECTED },
 		  { KVMI_CAP_PRE_FAULT_MEMORY, 1, 1 },

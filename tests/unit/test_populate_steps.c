@@ -3,6 +3,7 @@
 #include "gt.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -267,6 +268,43 @@ static void a_discarded_page_that_gets_a_few_bytes_is_filled(void **state)
 	tear_down();
 }
 
+/* Another thread takes away what it can get. */
+
+static int unmappers_errors;
+
+static void *unmap_all(void *arg)
+{
+	const unsigned int *stop = arg;
+
+	while (!__atomic_load_n(stop, __ATOMIC_ACQUIRE)) {
+		int r = gmem_unmap(mem, 0, PAGES * page());
+
+		unmappers_errors += r != 0 && r != -EBUSY;
+	}
+	return NULL;
+}
+
+static void a_mapping_in_use_is_not_taken_away(void **state)
+{
+	unsigned int stop = 0;
+	pthread_t thread;
+	uint64_t done;
+
+	(void)state;
+	set_up();
+	unmappers_errors = 0;
+	assert_int_equal(pthread_create(&thread, NULL, unmap_all, &stop), 0);
+	for (unsigned int i = 0; i < 100; i++)
+		assert_int_equal(populate(i, (PAGES - 1) * page(), GMEM_MECH_MAPPING, &done), 0);
+	__atomic_store_n(&stop, 1, __ATOMIC_RELEASE);
+	assert_int_equal(pthread_join(thread, NULL) | unmappers_errors, 0);
+	memmove(data + 99, data, (PAGES - 1) * page()); /* the last one lies over the others' beginnings */
+	for (uint64_t i = 0; i < 99; i++)
+		data[i] = 1;
+	assert_only(0, 99 + (PAGES - 1) * page());
+	tear_down();
+}
+
 /* When a way fails */
 
 struct again {
@@ -392,6 +430,7 @@ static const struct gt_test tests[] = {
 	GT(the_callback_may_call_the_library, GT_NEEDS_NOTHING),
 	GT(a_page_is_filled_with_its_last_byte, GT_NEEDS_NOTHING),
 	GT(a_discarded_page_that_gets_a_few_bytes_is_filled, GT_NEEDS_NOTHING),
+	GT(a_mapping_in_use_is_not_taken_away, GT_NEEDS_NOTHING),
 	GT(a_way_that_is_not_there_after_all_is_replaced, GT_NEEDS_NOTHING),
 	GT(a_way_is_replaced_in_the_middle, GT_NEEDS_NOTHING),
 	GT(success_by_another_way_leaves_the_sentence_alone, GT_NEEDS_NOTHING),
