@@ -19,7 +19,7 @@ same() { # name, two files
 	fi
 }
 
-echo "# PLAN 4"
+echo "# PLAN 5"
 # GMEM_API before every declaration of a function.
 sed -n '/^GMEM_API/s/.*[ *]\(gmem_[a-z0-9_]*\)(.*/\1/p' include/gmem/*.h | sort > "$dir/header"
 sed -n 's/^[[:space:]]*\(gmem_[a-z0-9_]*\);/\1/p' lib/gmem.map | sort > "$dir/map"
@@ -28,6 +28,8 @@ nm -D --defined-only "$build/libgmem.so" | awk '$2 != "T" && $3 !~ /^GMEM_/' > "
 nm -g --defined-only "$build/libgmem.a" | awk 'NF == 3 && $3 !~ /^gmemi?_/' >> "$dir/other"
 same "the headers declare what the map lists" "$dir/header" "$dir/map"
 same "the library exports what the map lists" "$dir/so" "$dir/map"
+grep -oE '\bgmem_[a-z0-9_]+' CHANGELOG | sort -u > "$dir/changelog"
+same "the CHANGELOG names what the map lists" "$dir/changelog" "$dir/map"
 echo "# RUN nothing else is visible"
 if [ -s "$dir/other" ]; then
 	cat "$dir/other"
