@@ -118,7 +118,7 @@ GMEM_API const char *gmem_mechanism_name(enum gmem_mechanism mechanism);
 /** Sets where log messages go: the only state of the process that libgmem has.
  *
  * Silent until it is called. The new sink takes effect for messages begun after the return; another thread may still be inside
- * the old one, so what `user` points to must outlive those calls.
+ * the old one, so what `user` points to must outlive those calls; a message that meets the change may be lost.
  *
  * @param level  the least severe level wanted: GMEM_LOG_INFO means errors, warnings and information
  * @param fn     the sink, or NULL for silence

@@ -92,7 +92,7 @@ struct gmem_info {
 	uint64_t size;               /**< sizeof(struct gmem_info), set by the caller */
 	uint64_t length;             /**< bytes */
 	uint64_t page_size;          /**< bytes; offsets and lengths are multiples of it */
-	uint64_t need;               /**< what was asked for */
+	uint64_t need;               /**< what was asked for, and the page size that a named backing brought */
 	uint64_t populated;          /**< bytes that all populate calls so far have written */
 	uint64_t skipped;            /**< bytes that all populate calls so far found to be zero and left unallocated */
 	uint32_t backing;            /**< enum gmem_backing that was made */
@@ -116,7 +116,7 @@ struct gmem_info {
  * @return 0; -EINVAL a NULL argument, a bad length or option; -E2BIG an option of a later library; -EOPNOTSUPP nothing here
  *         satisfies the needs (the sentence names the missing piece), or the named backing cannot; -EACCES, -EPERM and other
  *         codes of the kernel: something here could, but it is withheld or could not be asked (the sentence says what to
- *         change); -ENOMEM out of memory or of free huge pages; -EMFILE or -ENFILE no fd left; -EFBIG longer than RLIMIT_FSIZE;
+ *         change; of several, the code is that of the best way); -ENOMEM out of memory or of free huge pages; -EMFILE or -ENFILE no fd left; -EFBIG longer than RLIMIT_FSIZE;
  *         -ESTALE after fork
  *
  * @threads{any} @blocks{bounded}

@@ -59,7 +59,7 @@ struct gmem_populate_opts {
 /** Fills shared memory from a buffer.
  *
  * In the page map, if the memory has one, a page counts as filled once its last byte has been populated, so a page is best not divided
- * between threads; pages that were left absent count as discarded, which is zeros.
+ * between threads, and the tail of a last page is best populated too: a pager may fill a page that is not; pages that were left absent count as discarded, which is zeros.
  *
  * @param mem     the memory
  * @param offset  where to begin in the memory; bytes, at any alignment

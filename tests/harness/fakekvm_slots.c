@@ -196,7 +196,7 @@ size_t fakekvm_slots(int vm_fd, struct fakekvm_slot *slots, size_t room)
 	fake_lock();
 	vm = fake_vm_of(vm_fd);
 	count = vm->slots.count;
-	if (count)
+	if (count && room)
 		memcpy(slots, vm->slots.list, (count < room ? count : room) * sizeof(*slots));
 	fake_unlock();
 	return count;
