@@ -137,7 +137,7 @@ static void hidden_memory_where_there_is_no_write(void **state)
 	gmem_vm_close(vm);
 }
 
-/* userfaultfd takes shared files only (facts/uapi.md, 8.6): without that nobody could serve this memory. */
+/* userfaultfd takes shared files only: without that nobody could serve this memory. */
 static void lazy_memory_is_shared(void **state)
 {
 	struct gmem_vm *vm = enter("future-upstream");

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Every feature on every preset of the stand-in kernel, as facts/uapi.md, section 14, has it; and what a probe says besides. */
+/* Every feature on every preset of the stand-in kernel, written from what kernels have and not from the code; and what a probe says besides. */
 #include <errno.h>
 #include <string.h>
 #include <sys/ioctl.h>
