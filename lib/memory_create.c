@@ -125,8 +125,9 @@ int gmemi_memory_make(struct gmem *mem, enum gmem_backing backing, const char *n
 {
 	struct gmemi_wish wish = { .need = mem->need, .backing = backing };
 	const struct gmemi_chain_row *row = NULL;
+	int shortage = 0;
 
-	while ((row = gmemi_chain_pick(mem->vm, GMEM_TASK_CREATE, &wish, row))) {
+	while ((row = gmemi_chain_pick_for_good(mem->vm, GMEM_TASK_CREATE, &wish, row, &shortage))) {
 		int r = make_by(mem, row->mechanism, name);
 
 		if (r == 0)
@@ -134,5 +135,5 @@ int gmemi_memory_make(struct gmem *mem, enum gmem_backing backing, const char *n
 		if (r == 0 || !gmemi_chain_demote(mem->vm, row, r))
 			return r;
 	}
-	return gmemi_chain_refuse(mem->vm, GMEM_TASK_CREATE, &wish);
+	return shortage ? shortage : gmemi_chain_refuse(mem->vm, GMEM_TASK_CREATE, &wish);
 }

@@ -199,13 +199,38 @@ struct gmemi_judgement gmemi_chain_judge(struct gmem_vm *vm, const struct gmemi_
 	return judge_use(vm, row, wish->need);
 }
 
+static bool is_short(const struct gmemi_judgement *judgement)
+{
+	int error = judgement->error;
+
+	if (judgement->usable || judgement->state != GMEM_UNDETERMINED)
+		return false;
+	return error == -EMFILE || error == -ENFILE || error == -ENOMEM || error == -EINTR || error == -EAGAIN;
+}
+
+const struct gmemi_chain_row *gmemi_chain_pick_for_good(struct gmem_vm *vm, enum gmem_task task, const struct gmemi_wish *wish,
+							const struct gmemi_chain_row *after, int *shortage)
+{
+	for (const struct gmemi_chain_row *row = after ? after + 1 : rows; row < rows + COUNT; row++) {
+		struct gmemi_judgement judgement;
+
+		if (row->task != task)
+			continue;
+		judgement = gmemi_chain_judge(vm, row, wish);
+		if (judgement.usable)
+			return row;
+		if (shortage && is_short(&judgement)) {
+			*shortage = gmemi_failed(judgement.error, "asking for a better way", judgement.why);
+			return NULL;
+		}
+	}
+	return NULL;
+}
+
 const struct gmemi_chain_row *gmemi_chain_pick(struct gmem_vm *vm, enum gmem_task task, const struct gmemi_wish *wish,
 					       const struct gmemi_chain_row *after)
 {
-	for (const struct gmemi_chain_row *row = after ? after + 1 : rows; row < rows + COUNT; row++)
-		if (row->task == task && gmemi_chain_judge(vm, row, wish).usable)
-			return row;
-	return NULL;
+	return gmemi_chain_pick_for_good(vm, task, wish, after, NULL);
 }
 
 static bool means_absent(const struct gmemi_chain_row *row, int error)

@@ -41,6 +41,10 @@ struct gmemi_judgement gmemi_chain_judge(struct gmem_vm *vm, const struct gmemi_
 /* The best usable row behind `after` (NULL = from the beginning), NULL if there is none. */
 const struct gmemi_chain_row *gmemi_chain_pick(struct gmem_vm *vm, enum gmem_task task, const struct gmemi_wish *wish,
 					       const struct gmemi_chain_row *after);
+/* The same for what is chosen for good, which must not hang on a shortage of the moment: NULL with *shortage, a code with a sentence, when
+ * a row on the way could not be asked for want of fds or memory. */
+const struct gmemi_chain_row *gmemi_chain_pick_for_good(struct gmem_vm *vm, enum gmem_task task, const struct gmemi_wish *wish,
+							const struct gmemi_chain_row *after, int *shortage);
 /* A row failed at run time: true = with a code that means absent; it is then out of use for this VM, and the next may go on. */
 bool gmemi_chain_demote(struct gmem_vm *vm, const struct gmemi_chain_row *row, int error);
 /* A sentence that says of each row what is missing. -EOPNOTSUPP, or the code that withholds the first row that only needs leave. */

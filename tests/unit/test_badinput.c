@@ -18,16 +18,12 @@
 #include <gmem/vcpu.h>
 #include <gmem/vm.h>
 
-#include "err.h"
 #include "fakekvm.h"
+#include "handles.h"
+#include "refusal.h"
 
 #define PAGES 4
 #define UNTOUCHED ((void *)0x5a5a)
-
-static uint64_t page(void)
-{
-	return (uint64_t)sysconf(_SC_PAGESIZE);
-}
 
 /* One set for all tests of a program would hide leaks: each test makes its own. */
 static struct set {
@@ -38,46 +34,21 @@ static struct set {
 
 static void set_up(void)
 {
-	set.vm = NULL;
-	set.mem = NULL;
-	set.before = (struct gmem_info){ .size = sizeof(set.before) };
-	assert_int_equal(gmem_vm_open(-1, &set.vm, NULL), 0);
-	assert_int_equal(gmem_create(set.vm, PAGES * page(), &set.mem, NULL), 0);
-	assert_int_equal(gmem_query(set.mem, &set.before), 0);
+	make_vmless(&set.vm, &set.mem, PAGES * page(), NULL);
+	set.before = info_of(set.mem);
 }
 
 /* No refused call has left anything in the memory. */
 static void tear_down(void)
 {
-	struct gmem_info after = { .size = sizeof(after) };
+	struct gmem_info after = info_of(set.mem);
 	struct stat about;
 
-	assert_int_equal(gmem_query(set.mem, &after), 0);
 	assert_memory_equal(&after, &set.before, sizeof(after));
 	assert_int_equal(fstat(gmem_get_fd(set.mem, GMEM_FD_MEMORY), &about), 0);
 	assert_int_equal(about.st_blocks, 0);
 	gmem_destroy(set.mem);
 	gmem_vm_close(set.vm);
-}
-
-/* So that an old sentence is not taken for a new one. */
-static void spoil_sentence(void)
-{
-	gmemi_enter("nobody");
-	gmemi_refuse(-EIO, "said nothing");
-}
-
-static void bad(const char *call, int r, int code, const char *word)
-{
-	size_t length = strlen(call);
-	const char *said = gmem_last_error();
-
-	if (r != code)
-		fail_msg("%s returned %d, not %d: %s", call, r, code, said);
-	if (strncmp(said, call, length) != 0 || said[length] != ':' || !strstr(said, gmemi_error_name(code)))
-		fail_msg("%s failed with %d and said: %s", call, code, said);
-	if (!strstr(said, word))
-		fail_msg("no \"%s\" in: %s", word, said);
 }
 
 #define BAD(code, word, call, ...) (spoil_sentence(), bad(#call, call(__VA_ARGS__), code, word))

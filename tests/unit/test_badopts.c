@@ -14,15 +14,11 @@
 #include <gmem/populate.h>
 #include <gmem/vm.h>
 
-#include "err.h"
+#include "handles.h"
+#include "refusal.h"
 
 #define PAGES 4
 #define ROOM 128 /* an options struct, and what a later library may have behind it */
-
-static uint64_t page(void)
-{
-	return (uint64_t)sysconf(_SC_PAGESIZE);
-}
 
 static struct set {
 	struct gmem_vm *vm;
@@ -31,17 +27,14 @@ static struct set {
 
 static void set_up(void)
 {
-	set = (struct set){ NULL, NULL };
-	assert_int_equal(gmem_vm_open(-1, &set.vm, NULL), 0);
-	assert_int_equal(gmem_create(set.vm, PAGES * page(), &set.mem, NULL), 0);
+	make_vmless(&set.vm, &set.mem, PAGES * page(), NULL);
 }
 
 static void assert_empty(void)
 {
-	struct gmem_info info = { .size = sizeof(info) };
+	struct gmem_info info = info_of(set.mem);
 	struct stat about;
 
-	assert_int_equal(gmem_query(set.mem, &info), 0);
 	assert_int_equal(info.populated + info.skipped + info.slots, 0);
 	assert_int_equal(fstat(gmem_get_fd(set.mem, GMEM_FD_MEMORY), &about), 0);
 	assert_int_equal(about.st_blocks, 0);
@@ -51,25 +44,6 @@ static void tear_down(void)
 {
 	gmem_destroy(set.mem);
 	gmem_vm_close(set.vm);
-}
-
-static void spoil_sentence(void)
-{
-	gmemi_enter("nobody");
-	gmemi_refuse(-EIO, "said nothing");
-}
-
-static void bad(const char *call, int r, int code, const char *word)
-{
-	size_t length = strlen(call);
-	const char *said = gmem_last_error();
-
-	if (r != code)
-		fail_msg("%s returned %d, not %d: %s", call, r, code, said);
-	if (strncmp(said, call, length) != 0 || said[length] != ':' || !strstr(said, gmemi_error_name(code)))
-		fail_msg("%s failed with %d and said: %s", call, code, said);
-	if (!strstr(said, word))
-		fail_msg("no \"%s\" in: %s", word, said);
 }
 
 /* Options: every call with these options and otherwise good arguments. It gives back at once what it made. */

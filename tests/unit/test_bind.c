@@ -5,111 +5,33 @@
 #include <errno.h>
 #include <pthread.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <gmem/memory.h>
 #include <gmem/vm.h>
 
 #include "fakekvm.h"
+#include "handles.h"
+#include "slots.h"
 
-#define PAGES 16
 #define SECOND_SPACE (1u << 16)
-
-static uint64_t page(void)
-{
-	return (uint64_t)sysconf(_SC_PAGESIZE);
-}
-
-static size_t slot_count(int vm_fd)
-{
-	struct fakekvm_slot first;
-
-	return fakekvm_slots(vm_fd, &first, 1);
-}
-
-struct set {
-	int vm_fd;
-	struct gmem_vm *vm;
-	struct gmem *mem, *other;
-};
-
-static struct gmem *make(struct gmem_vm *vm)
-{
-	struct gmem *mem = NULL;
-
-	assert_int_equal(gmem_create(vm, PAGES * page(), &mem, NULL), 0);
-	return mem;
-}
-
-/* On a VM of this preset, or (NULL) on none. */
-static struct set set_up(const char *preset)
-{
-	struct set set = { .vm_fd = preset ? fakekvm_vm(fakekvm_preset(preset)) : -1 };
-
-	assert_int_equal(gmem_vm_open(set.vm_fd, &set.vm, NULL), 0);
-	set.mem = make(set.vm);
-	set.other = make(set.vm);
-	return set;
-}
-
-static void tear_down(struct set *set)
-{
-	gmem_destroy(set->mem);
-	gmem_destroy(set->other);
-	gmem_vm_close(set->vm);
-	if (set->vm_fd >= 0) {
-		assert_int_equal(slot_count(set->vm_fd), 0);
-		close(set->vm_fd);
-	}
-}
-
-/* In pages. */
-static int bind_with(struct gmem *mem, uint32_t slot, uint64_t gpa, uint64_t first, uint64_t count, uint64_t flags)
-{
-	struct gmem_bind_opts opts = { .size = sizeof(opts), .flags = flags };
-
-	return gmem_bind(mem, slot, gpa * page(), first * page(), count * page(), &opts);
-}
-
-static int bind(struct gmem *mem, uint32_t slot, uint64_t gpa, uint64_t first, uint64_t count)
-{
-	return bind_with(mem, slot, gpa, first, count, 0);
-}
-
-static unsigned int slots_of(const struct gmem *mem)
-{
-	struct gmem_info info = { .size = sizeof(info) };
-
-	assert_int_equal(gmem_query(mem, &info), 0);
-	return info.slots;
-}
-
-static struct fakekvm_slot slot_at(const struct set *set, size_t index)
-{
-	struct fakekvm_slot slots[8];
-	size_t count = fakekvm_slots(set->vm_fd, slots, 8);
-
-	assert_true(index < count && count <= 8);
-	return slots[index];
-}
 
 /* Rules of the record, the same with a VM and without: each test runs on both. */
 
 static void check_counts(const char *preset)
 {
-	struct set set = set_up(preset);
+	struct set set = set_up_slots(preset);
 
-	assert_int_equal(bind(set.mem, 0, 0, 0, 4), 0);
-	assert_int_equal(bind(set.mem, 1, 4, 4, 4), 0);
-	assert_int_equal(bind(set.other, 2, 8, 0, 4), 0);
-	assert_int_equal(slots_of(set.mem), 2);
-	assert_int_equal(slots_of(set.other), 1);
+	assert_int_equal(bind_pages(set.mem, 0, 0, 0, 4), 0);
+	assert_int_equal(bind_pages(set.mem, 1, 4, 4, 4), 0);
+	assert_int_equal(bind_pages(set.other, 2, 8, 0, 4), 0);
+	assert_int_equal(info_of(set.mem).slots, 2);
+	assert_int_equal(info_of(set.other).slots, 1);
 	assert_int_equal(gmem_unbind(set.mem, 0), 0);
-	assert_int_equal(slots_of(set.mem), 1);
+	assert_int_equal(info_of(set.mem).slots, 1);
 	assert_int_equal(gmem_unbind(set.mem, 0), -ENOENT);
 	assert_non_null(strstr(gmem_last_error(), "slot 0x0"));
-	assert_int_equal(bind(set.other, 0, 0, 4, 4), 0); /* the number and the addresses are free again */
-	tear_down(&set);
+	assert_int_equal(bind_pages(set.other, 0, 0, 4, 4), 0); /* the number and the addresses are free again */
+	tear_down_slots(&set);
 }
 
 static void slots_are_counted(void **state)
@@ -122,18 +44,18 @@ static void slots_are_counted(void **state)
 
 static void check_taken_slot(const char *preset)
 {
-	struct set set = set_up(preset);
+	struct set set = set_up_slots(preset);
 
-	assert_int_equal(bind(set.mem, 5, 0, 0, 4), 0);
-	assert_int_equal(bind(set.other, 5, 0, 0, 4), -EEXIST);
-	assert_int_equal(bind(set.mem, 5, 32, 0, 4), -EEXIST);
-	assert_int_equal(bind(set.mem, 5, 0, 4, 4), -EEXIST);
-	assert_int_equal(bind(set.mem, 5, 0, 0, 3), -EEXIST);
+	assert_int_equal(bind_pages(set.mem, 5, 0, 0, 4), 0);
+	assert_int_equal(bind_pages(set.other, 5, 0, 0, 4), -EEXIST);
+	assert_int_equal(bind_pages(set.mem, 5, 32, 0, 4), -EEXIST);
+	assert_int_equal(bind_pages(set.mem, 5, 0, 4, 4), -EEXIST);
+	assert_int_equal(bind_pages(set.mem, 5, 0, 0, 3), -EEXIST);
 	assert_non_null(strstr(gmem_last_error(), "(EEXIST, from the library)"));
 	assert_int_equal(gmem_unbind(set.other, 5), -ENOENT);
-	assert_int_equal(slots_of(set.mem), 1);
-	assert_int_equal(slots_of(set.other), 0);
-	tear_down(&set);
+	assert_int_equal(info_of(set.mem).slots, 1);
+	assert_int_equal(info_of(set.other).slots, 0);
+	tear_down_slots(&set);
 }
 
 static void a_taken_slot_is_not_bound_to_something_else(void **state)
@@ -145,16 +67,16 @@ static void a_taken_slot_is_not_bound_to_something_else(void **state)
 
 static void check_taken_addresses(const char *preset)
 {
-	struct set set = set_up(preset);
+	struct set set = set_up_slots(preset);
 
-	assert_int_equal(bind(set.mem, 0, 10, 0, 4), 0);
+	assert_int_equal(bind_pages(set.mem, 0, 10, 0, 4), 0);
 	for (uint64_t gpa = 7; gpa < 14; gpa++)
-		assert_int_equal(bind(set.other, 1, gpa, 0, 4), -EEXIST);
-	assert_int_equal(bind(set.mem, 1, 13, 8, 1), -EEXIST);
+		assert_int_equal(bind_pages(set.other, 1, gpa, 0, 4), -EEXIST);
+	assert_int_equal(bind_pages(set.mem, 1, 13, 8, 1), -EEXIST);
 	assert_non_null(strstr(gmem_last_error(), "overlap"));
-	assert_int_equal(bind(set.other, 1, 6, 0, 4), 0);
-	assert_int_equal(bind(set.other, 2, 14, 4, 4), 0);
-	tear_down(&set);
+	assert_int_equal(bind_pages(set.other, 1, 6, 0, 4), 0);
+	assert_int_equal(bind_pages(set.other, 2, 14, 4, 4), 0);
+	tear_down_slots(&set);
 }
 
 static void taken_guest_addresses_are_not_bound_again(void **state)
@@ -166,26 +88,26 @@ static void taken_guest_addresses_are_not_bound_again(void **state)
 
 static void another_address_space_has_addresses_of_its_own(void **state)
 {
-	struct set set = set_up(NULL);
+	struct set set = set_up_slots(NULL);
 
 	(void)state;
-	assert_int_equal(bind(set.mem, 3, 0, 0, 4), 0);
-	assert_int_equal(bind(set.mem, SECOND_SPACE | 3, 0, 0, 4), 0);
-	assert_int_equal(bind(set.mem, SECOND_SPACE | 4, 2, 8, 4), -EEXIST);
-	assert_int_equal(slots_of(set.mem), 2);
-	tear_down(&set);
+	assert_int_equal(bind_pages(set.mem, 3, 0, 0, 4), 0);
+	assert_int_equal(bind_pages(set.mem, SECOND_SPACE | 3, 0, 0, 4), 0);
+	assert_int_equal(bind_pages(set.mem, SECOND_SPACE | 4, 2, 8, 4), -EEXIST);
+	assert_int_equal(info_of(set.mem).slots, 2);
+	tear_down_slots(&set);
 }
 
 static void check_same_again(const char *preset)
 {
-	struct set set = set_up(preset);
+	struct set set = set_up_slots(preset);
 
 	for (unsigned int i = 0; i < 3; i++)
-		assert_int_equal(bind(set.mem, 0, 0, 0, 4), 0);
-	assert_int_equal(slots_of(set.mem), 1);
+		assert_int_equal(bind_pages(set.mem, 0, 0, 0, 4), 0);
+	assert_int_equal(info_of(set.mem).slots, 1);
 	assert_int_equal(gmem_unbind(set.mem, 0), 0);
 	assert_int_equal(gmem_unbind(set.mem, 0), -ENOENT);
-	tear_down(&set);
+	tear_down_slots(&set);
 }
 
 static void the_same_again_does_nothing(void **state)
@@ -198,33 +120,33 @@ static void the_same_again_does_nothing(void **state)
 
 static void destroying_memory_frees_its_slots(void **state)
 {
-	struct set set = set_up("6.1");
+	struct set set = set_up_slots("6.1");
 
 	(void)state;
-	assert_int_equal(bind(set.mem, 7, 0, 0, 4), 0);
-	assert_int_equal(bind(set.mem, 8, 8, 4, 4), 0);
-	assert_int_equal(bind(set.other, 9, 32, 0, 4), 0);
+	assert_int_equal(bind_pages(set.mem, 7, 0, 0, 4), 0);
+	assert_int_equal(bind_pages(set.mem, 8, 8, 4, 4), 0);
+	assert_int_equal(bind_pages(set.other, 9, 32, 0, 4), 0);
 	gmem_destroy(set.mem);
 	assert_int_equal(slot_count(set.vm_fd), 1);
 	assert_int_equal(slot_at(&set, 0).slot, 9);
-	set.mem = make(set.vm);
-	assert_int_equal(bind(set.mem, 7, 0, 0, 4), 0);
-	tear_down(&set);
+	set.mem = make_pages(set.vm, PAGES);
+	assert_int_equal(bind_pages(set.mem, 7, 0, 0, 4), 0);
+	tear_down_slots(&set);
 }
 
 /* The caller knows nothing of the mapping that the library made for the memslot. */
 static void what_was_mapped_beside_a_memslot_can_be_unmapped(void **state)
 {
-	struct set set = set_up(NULL);
+	struct set set = set_up_slots(NULL);
 	void *address;
 
 	(void)state;
-	assert_int_equal(bind(set.mem, 0, 0, 0, PAGES), 0);
+	assert_int_equal(bind_pages(set.mem, 0, 0, 0, PAGES), 0);
 	assert_int_equal(gmem_map(set.mem, page(), 2 * page(), &address, NULL), 0);
 	assert_int_equal(gmem_unbind(set.mem, 0), 0);
 	*(unsigned char *)address = 1; /* it stays what it was told to be */
 	assert_int_equal(gmem_unmap(set.mem, page(), 2 * page()), 0);
-	tear_down(&set);
+	tear_down_slots(&set);
 }
 
 struct many {
@@ -242,8 +164,8 @@ static void *bind_own(void *arg)
 
 	pthread_barrier_wait(&many->start);
 	for (unsigned int i = 0; i < 50; i++) {
-		errors += bind(many->mem, me, me * 4, me * 4, 4) != 0;
-		errors += bind(many->mem, me, 64, 0, 1) != -EEXIST;
+		errors += bind_pages(many->mem, me, me * 4, me * 4, 4) != 0;
+		errors += bind_pages(many->mem, me, 64, 0, 1) != -EEXIST;
 		errors += gmem_unbind(many->mem, me) != 0;
 	}
 	__atomic_fetch_add(&many->errors, errors, __ATOMIC_RELAXED);
@@ -252,7 +174,7 @@ static void *bind_own(void *arg)
 
 static void threads_bind_slots_of_their_own(void **state)
 {
-	struct set set = set_up("6.1");
+	struct set set = set_up_slots("6.1");
 	struct many many = { .mem = set.mem };
 	pthread_t threads[4];
 
@@ -263,9 +185,9 @@ static void threads_bind_slots_of_their_own(void **state)
 	for (unsigned int i = 0; i < 4; i++)
 		assert_int_equal(pthread_join(threads[i], NULL), 0);
 	assert_int_equal(many.errors, 0);
-	assert_int_equal(slots_of(set.mem), 0);
+	assert_int_equal(info_of(set.mem).slots, 0);
 	pthread_barrier_destroy(&many.start);
-	tear_down(&set);
+	tear_down_slots(&set);
 }
 
 static const struct gt_test tests[] = {

@@ -12,28 +12,10 @@
 #include <gmem/vm.h>
 
 #include "fakekvm.h"
+#include "handles.h"
 #include "inject.h"
 
-static uint64_t page(void)
-{
-	return (uint64_t)sysconf(_SC_PAGESIZE);
-}
-
-static struct gmem_vm *open_vm(int fd)
-{
-	struct gmem_vm *vm = NULL;
-
-	assert_int_equal(gmem_vm_open(fd, &vm, NULL), 0);
-	return vm;
-}
-
-static struct gmem *make(struct gmem_vm *vm)
-{
-	struct gmem *mem = NULL;
-
-	assert_int_equal(gmem_create(vm, 4 * page(), &mem, NULL), 0);
-	return mem;
-}
+#define PAGES 4
 
 static void giving_up_nothing_does_nothing(void **state)
 {
@@ -48,7 +30,7 @@ static void giving_up_nothing_does_nothing(void **state)
 static void memory_goes_on_working_when_its_vm_is_closed(void **state)
 {
 	struct gmem_vm *vm = open_vm(-1);
-	struct gmem *mem = make(vm);
+	struct gmem *mem = make_pages(vm, PAGES);
 	void *address;
 
 	(void)state;
@@ -60,13 +42,6 @@ static void memory_goes_on_working_when_its_vm_is_closed(void **state)
 	assert_int_equal(gmem_unbind(mem, 1), 0);
 	assert_int_equal(gmem_bind(mem, 1, 0, 0, page(), NULL), 0);
 	gmem_destroy(mem);
-}
-
-static size_t slot_count(int vm_fd)
-{
-	struct fakekvm_slot first;
-
-	return fakekvm_slots(vm_fd, &first, 1);
 }
 
 /* Two memories and their VM, each mapped or not, bound or not. */
@@ -84,7 +59,7 @@ static void give_up_in_order(int vm_fd, const unsigned int *order, unsigned int 
 {
 	struct gt_snapshot *before = gt_snapshot();
 	struct gmem_vm *vm = open_vm(vm_fd);
-	struct gmem *mem[2] = { make(vm), make(vm) };
+	struct gmem *mem[2] = { make_pages(vm, PAGES), make_pages(vm, PAGES) };
 
 	prepare(mem[0], how & 3, 0);
 	prepare(mem[1], how >> 2, 1);
@@ -136,7 +111,7 @@ static void a_vm_fd_may_be_closed_at_once(void **state)
 
 	(void)state;
 	close(fd);
-	mem = make(vm);
+	mem = make_pages(vm, PAGES);
 	assert_int_equal(gmem_bind(mem, 0, 0, 0, page(), NULL), 0);
 	assert_int_equal(gmem_unbind(mem, 0), 0);
 	gmem_destroy(mem);

@@ -14,30 +14,10 @@
 
 #include "err.h"
 #include "fakekvm.h"
+#include "handles.h"
 
 #define PAGES 8
 #define UNTOUCHED ((void *)0x5a5a)
-
-static uint64_t page(void)
-{
-	return (uint64_t)sysconf(_SC_PAGESIZE);
-}
-
-static struct gmem_vm *open_vm(int fd)
-{
-	struct gmem_vm *vm = NULL;
-
-	assert_int_equal(gmem_vm_open(fd, &vm, NULL), 0);
-	return vm;
-}
-
-static struct gmem *make(struct gmem_vm *vm)
-{
-	struct gmem *mem = NULL;
-
-	assert_int_equal(gmem_create(vm, PAGES * page(), &mem, NULL), 0);
-	return mem;
-}
 
 static int query(const struct gmem *mem)
 {
@@ -77,8 +57,8 @@ static void set_up(const char *preset)
 	f->vm = open_vm(f->vm_fd);
 	if (preset)
 		open_vcpu(f);
-	f->mem = make(f->vm);
-	f->placed = make(f->vm);
+	f->mem = make_pages(f->vm, PAGES);
+	f->placed = make_pages(f->vm, PAGES);
 	opts.address = f->space;
 	assert_int_equal(gmem_map(f->placed, 0, PAGES * page(), &address, &opts), 0);
 	assert_int_equal(gmem_map(f->mem, 0, PAGES * page(), &address, NULL), 0);
@@ -230,7 +210,7 @@ static void giving_up_in_a_child_leaves_the_vm_alone(void **state)
 static int work_anew(void *arg)
 {
 	struct gmem_vm *vm = open_vm(-1);
-	struct gmem *mem = make(vm);
+	struct gmem *mem = make_pages(vm, PAGES);
 	int r = query(mem);
 
 	(void)arg;
@@ -252,7 +232,7 @@ static int use_in_grandchild(void *arg)
 	struct gmem_vm *vm = open_vm(-1);
 
 	family.vm = vm;
-	family.mem = family.placed = make(vm);
+	family.mem = family.placed = make_pages(vm, PAGES);
 	family.address = arg;
 	assert_int_equal(gt_in_child(use_stale_handles, NULL), 0);
 	assert_int_equal(query(family.mem), 0);

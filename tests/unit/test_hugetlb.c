@@ -14,12 +14,9 @@
 #include <gmem/populate.h>
 #include <gmem/vm.h>
 
-#define HUGE ((uint64_t)2 << 20)
+#include "handles.h"
 
-static uint64_t page(void)
-{
-	return (uint64_t)sysconf(_SC_PAGESIZE);
-}
+#define HUGE ((uint64_t)2 << 20)
 
 static struct gmem_vm *vm;
 static struct gmem *mem;
@@ -28,24 +25,13 @@ static void set_up(uint64_t pages)
 {
 	struct gmem_create_opts opts = { .size = sizeof(opts), .backing = GMEM_BACKING_HUGETLB };
 
-	vm = NULL;
-	mem = NULL;
-	assert_int_equal(gmem_vm_open(-1, &vm, NULL), 0);
-	assert_int_equal(gmem_create(vm, pages * HUGE, &mem, &opts), 0);
+	make_vmless(&vm, &mem, pages * HUGE, &opts);
 }
 
 static void tear_down(void)
 {
 	gmem_destroy(mem);
 	gmem_vm_close(vm);
-}
-
-static struct gmem_info query(void)
-{
-	struct gmem_info info = { .size = sizeof(info) };
-
-	assert_int_equal(gmem_query(mem, &info), 0);
-	return info;
 }
 
 static unsigned char *map(uint64_t first, uint64_t count)
@@ -64,7 +50,7 @@ static void lengths_are_multiples_of_the_huge_page(void **state)
 
 	(void)state;
 	set_up(1);
-	assert_int_equal(query().page_size, HUGE);
+	assert_int_equal(info_of(mem).page_size, HUGE);
 	assert_int_equal(gmem_create(vm, HUGE + page(), &other, &opts), -EINVAL);
 	assert_int_equal(gmem_create(vm, page(), &other, &opts), -EINVAL);
 	assert_null(other);
@@ -80,7 +66,7 @@ static void memslots_may_be_smaller_than_a_huge_page(void **state)
 	set_up(1);
 	assert_int_equal(gmem_bind(mem, 0, page(), page(), 3 * page(), NULL), 0);
 	assert_int_equal(gmem_bind(mem, 1, 16 * page(), 4 * page(), page(), NULL), 0);
-	assert_int_equal(query().slots, 2);
+	assert_int_equal(info_of(mem).slots, 2);
 	assert_int_equal(gmem_bind(mem, 2, 32 * page(), 1, page(), NULL), -EINVAL);
 	assert_int_equal(gmem_unbind(mem, 0), 0);
 	assert_int_equal(gmem_unbind(mem, 1), 0);
@@ -104,8 +90,8 @@ static void odd_ranges_come_in_to_the_byte(void **state)
 	assert_int_equal(gmem_populate(mem, 3, 1, "x", &done, NULL), 0);
 	model[3] = 'x';
 	assert_memory_equal(map(0, 2), model, 2 * HUGE);
-	assert_int_equal(query().populate_mechanism, GMEM_MECH_MAPPING);
-	assert_int_equal(query().populated + query().skipped, HUGE + 12345 + 1);
+	assert_int_equal(info_of(mem).populate_mechanism, GMEM_MECH_MAPPING);
+	assert_int_equal(info_of(mem).populated + info_of(mem).skipped, HUGE + 12345 + 1);
 	tear_down();
 	free(model);
 	free(data);
@@ -129,7 +115,7 @@ static void zeros_overwrite(void **state)
 	assert_int_equal(gmem_populate_fd(mem, HUGE, HUGE, fd, HUGE, NULL, NULL), 0);
 	assert_memory_equal(map(0, 1), data, HUGE);
 	assert_memory_equal(map(1, 1), data, HUGE);
-	assert_int_equal(query().skipped, 0);
+	assert_int_equal(info_of(mem).skipped, 0);
 	tear_down();
 	free(data);
 	close(fd);

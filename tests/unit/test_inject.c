@@ -5,33 +5,19 @@
 #include "gt.h"
 
 #include <errno.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include <gmem/memory.h>
 #include <gmem/vm.h>
 
 #include "fakekvm.h"
+#include "handles.h"
 #include "inject.h"
+#include "points.h"
 #include "wrap.h"
 
 #define PAGES 40
 #define MOST_FEATURES 64
-
-static unsigned long points;
-
-static void each(int (*body)(void *arg), void *arg)
-{
-	points += inject_each(body, arg);
-	printf("  %lu failure points so far\n", points);
-}
-
-static uint64_t page(void)
-{
-	return (uint64_t)sysconf(_SC_PAGESIZE);
-}
 
 static struct gmem_vm *vm;
 static struct gmem *mem;
@@ -40,10 +26,7 @@ static struct gmem *mem;
 static void set_up(void)
 {
 	inject_pause();
-	vm = NULL;
-	mem = NULL;
-	assert_int_equal(gmem_vm_open(-1, &vm, NULL), 0);
-	assert_int_equal(gmem_create(vm, PAGES * page(), &mem, NULL), 0);
+	make_vmless(&vm, &mem, PAGES * page(), NULL);
 	inject_resume();
 }
 
@@ -53,17 +36,6 @@ static void tear_down(void)
 	gmem_destroy(mem);
 	gmem_vm_close(vm);
 	inject_resume();
-}
-
-/* A shortage, or a signal: it passes, so nothing may be remembered of it. */
-static bool was_transient(void)
-{
-	static const int errors[] = { ENOMEM, EINTR, EAGAIN, EMFILE, ENFILE };
-
-	for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++)
-		if (strstr(inject_describe(), strerror(errors[i])))
-			return true;
-	return !inject_fired();
 }
 
 /* Handles */
@@ -217,19 +189,12 @@ static void probing_every_feature_of_a_future_kernel(void **state)
 static int explain_one(void *arg)
 {
 	enum gmem_task task = *(enum gmem_task *)arg;
-	int chosen = 0, r = 1;
+	int r;
 
 	inject_pause();
 	assert_int_equal(gmem_vm_open(-1, &vm, NULL), 0);
 	inject_resume();
-	for (uint32_t row = 0; r == 1; row++) {
-		struct gmem_step step = { .size = sizeof(step) };
-
-		r = gmem_vm_explain(vm, task, 0, 0, row, &step);
-		assert_true(r == 0 || (r == 1 && step.why && step.state <= GMEM_PRESENT));
-		chosen += step.chosen != 0;
-	}
-	assert_true(chosen <= 1);
+	r = explain_rows(vm, task);
 	inject_pause();
 	gmem_vm_close(vm);
 	inject_resume();

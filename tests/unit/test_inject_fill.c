@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -16,23 +15,12 @@
 #include <gmem/vm.h>
 
 #include "fakekvm.h"
+#include "handles.h"
 #include "inject.h"
+#include "points.h"
 #include "wrap.h"
 
 #define PAGES 40
-
-static unsigned long points;
-
-static void each(int (*body)(void *arg), void *arg)
-{
-	points += inject_each(body, arg);
-	printf("  %lu failure points so far\n", points);
-}
-
-static uint64_t page(void)
-{
-	return (uint64_t)sysconf(_SC_PAGESIZE);
-}
 
 static int vm_fd;
 static struct gmem_vm *vm;
@@ -60,17 +48,6 @@ static void tear_down(void)
 	if (vm_fd >= 0)
 		close(vm_fd);
 	inject_resume();
-}
-
-/* A shortage, or a signal: it passes, so nothing may be remembered of it. */
-static bool was_transient(void)
-{
-	static const int errors[] = { ENOMEM, EINTR, EAGAIN, EMFILE, ENFILE };
-
-	for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++)
-		if (strstr(inject_describe(), strerror(errors[i])))
-			return true;
-	return !inject_fired();
 }
 
 /* The one failure that no kernel would make up: that there is no data where there is some. */
@@ -145,14 +122,14 @@ static int fill(const struct filling *filling, uint64_t from, uint64_t *done)
 
 static void check(const struct filling *filling, int r, uint64_t done)
 {
-	struct gmem_info info = { .size = sizeof(info) };
+	struct gmem_info info;
 	uint64_t more;
 
 	assert_true(r == 0 ? done == length_of() : done <= length_of());
 	if (was_a_lie())
 		return;
 	assert_filled(filling, done);
-	assert_int_equal(gmem_query(mem, &info), 0);
+	info = info_of(mem);
 	if (!filling->over)
 		assert_int_equal(info.populated + info.skipped, done);
 	/* A stream may have lost one step. */

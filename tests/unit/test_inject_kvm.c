@@ -3,7 +3,6 @@
 #include "gt.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -13,24 +12,13 @@
 #include <gmem/vm.h>
 
 #include "fakekvm.h"
+#include "handles.h"
 #include "inject.h"
+#include "points.h"
 #include "wrap.h"
 
 #define PAGES 16
 #define MOST_FEATURES 64
-
-static unsigned long points;
-
-static void each(int (*body)(void *arg), void *arg)
-{
-	points += inject_each(body, arg);
-	printf("  %lu failure points so far\n", points);
-}
-
-static uint64_t page(void)
-{
-	return (uint64_t)sysconf(_SC_PAGESIZE);
-}
 
 static const char *const presets[] = {
 	"6.1", "6.12", "6.18", "sw-protected", "future-upstream", "future-firecracker", "arm64"
@@ -70,17 +58,6 @@ static void tear_down(void)
 	gmem_vcpu_close(vcpu);
 	gmem_vm_close(vm);
 	close(vm_fd);
-}
-
-/* A shortage, or a signal: it passes, so nothing may be remembered of it. */
-static bool was_transient(void)
-{
-	static const int errors[] = { ENOMEM, EINTR, EAGAIN, EMFILE, ENFILE };
-
-	for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++)
-		if (strstr(inject_describe(), strerror(errors[i])))
-			return true;
-	return !inject_fired();
 }
 
 static int open_a_vm(void *arg)
@@ -183,13 +160,15 @@ static bool ask_first(struct question *question)
 
 static void probing_every_feature(void **state)
 {
+	unsigned long points = 0;
+
 	(void)state;
 	for (size_t i = 0; i < PRESETS; i++) {
 		for (enum gmem_feature feature = 1; feature <= GMEM_FEATURE_POPULATE_IOCTL + 6; feature++) {
 			struct question question = { presets[i], feature, 0 };
 
 			if (ask_first(&question))
-				each(probe_one, &question);
+				points = each(probe_one, &question);
 		}
 		fakekvm_disable();
 	}
@@ -210,19 +189,12 @@ static void probing_userfaultfd_on_a_guest_memfd(void **state)
 static int explain_one(void *arg)
 {
 	enum gmem_task task = *(enum gmem_task *)arg;
-	int chosen = 0, r = 1;
+	int r;
 
 	inject_pause();
 	set_up_vm("future-upstream");
 	inject_resume();
-	for (uint32_t row = 0; r == 1; row++) {
-		struct gmem_step step = { .size = sizeof(step) };
-
-		r = gmem_vm_explain(vm, task, 0, 0, row, &step);
-		assert_true(r == 0 || (r == 1 && step.why && step.state <= GMEM_PRESENT));
-		chosen += step.chosen != 0;
-	}
-	assert_true(chosen <= 1);
+	r = explain_rows(vm, task);
 	inject_pause();
 	tear_down();
 	inject_resume();
@@ -246,10 +218,7 @@ struct creation {
 
 static enum gmem_mechanism made_by(const struct gmem *made)
 {
-	struct gmem_info info = { .size = sizeof(info) };
-
-	assert_int_equal(gmem_query(made, &info), 0);
-	return (enum gmem_mechanism)info.mechanism;
+	return (enum gmem_mechanism)info_of(made).mechanism;
 }
 
 static int create_memory(void *arg)
@@ -297,21 +266,6 @@ static void creating_and_destroying_memory(void **state)
 
 /* Memslots */
 
-static unsigned int slots_of(const struct gmem *made)
-{
-	struct gmem_info info = { .size = sizeof(info) };
-
-	assert_int_equal(gmem_query(made, &info), 0);
-	return info.slots;
-}
-
-static size_t slot_count(void)
-{
-	struct fakekvm_slot first;
-
-	return fakekvm_slots(vm_fd, &first, 1);
-}
-
 static int bind(uint64_t flags)
 {
 	struct gmem_bind_opts opts = { .size = sizeof(opts), .flags = flags };
@@ -340,14 +294,14 @@ static int bind_and_unbind(void *arg)
 	set_up_memory(arg);
 	inject_resume();
 	r = bind(GMEM_BIND_PLAIN);
-	assert_int_equal(slots_of(mem), r == 0);
-	assert_int_equal(slot_count(), r == 0);
+	assert_int_equal(info_of(mem).slots, r == 0);
+	assert_int_equal(slot_count(vm_fd), r == 0);
 	if (r == 0)
 		r = bind(GMEM_BIND_PLAIN | GMEM_BIND_DIRTY_LOG);
-	last = slots_of(mem) ? gmem_unbind(mem, 1) : 0;
-	assert_true(was_a_lie() || slots_of(mem) == slot_count());
+	last = info_of(mem).slots ? gmem_unbind(mem, 1) : 0;
+	assert_true(was_a_lie() || info_of(mem).slots == slot_count(vm_fd));
 	inject_pause();
-	if (slots_of(mem))
+	if (info_of(mem).slots)
 		assert_int_equal(gmem_unbind(mem, 1), 0);
 	assert_int_equal(gmem_unmap(mem, 0, PAGES * page()), 0);
 	tear_down();
@@ -363,8 +317,8 @@ static int bind_file(void *arg)
 	set_up_memory(arg);
 	inject_resume();
 	r = bind(0);
-	assert_int_equal(slots_of(mem), r == 0);
-	assert_int_equal(slot_count(), r == 0);
+	assert_int_equal(info_of(mem).slots, r == 0);
+	assert_int_equal(slot_count(vm_fd), r == 0);
 	if (r == 0)
 		r = gmem_unbind(mem, 1);
 	inject_pause();
@@ -397,7 +351,7 @@ static int destroy_bound(void *arg)
 	gmem_destroy(mem);
 	gmem_vm_close(vm);
 	inject_pause();
-	if (slot_count() && !was_a_lie())
+	if (slot_count(vm_fd) && !was_a_lie())
 		assert_int_equal(munmap(address, PAGES * page()), 0);
 	close(vm_fd);
 	inject_resume();

@@ -13,30 +13,10 @@
 #include <gmem/vm.h>
 
 #include "fakekvm.h"
+#include "handles.h"
 
 #define PAGES 8
 #define UNTOUCHED ((void *)0x5a5a)
-
-static uint64_t page(void)
-{
-	return (uint64_t)sysconf(_SC_PAGESIZE);
-}
-
-static struct gmem_vm *open_vm(int fd)
-{
-	struct gmem_vm *vm = NULL;
-
-	assert_int_equal(gmem_vm_open(fd, &vm, NULL), 0);
-	return vm;
-}
-
-static struct gmem *make(struct gmem_vm *vm)
-{
-	struct gmem *mem = NULL;
-
-	assert_int_equal(gmem_create(vm, PAGES * page(), &mem, NULL), 0);
-	return mem;
-}
 
 /* No fd left */
 
@@ -76,12 +56,12 @@ static int create_twice(void *arg)
 	struct gmem *mem = UNTOUCHED;
 
 	if (arg) /* what can be made here is known already */
-		gmem_destroy(make(vm));
+		gmem_destroy(make_pages(vm, PAGES));
 	use_up_fds();
 	is_emfile("gmem_create", gmem_create(vm, page(), &mem, NULL));
 	assert_ptr_equal(mem, UNTOUCHED);
 	free_fds();
-	gmem_destroy(make(vm));
+	gmem_destroy(make_pages(vm, PAGES));
 	gmem_vm_close(vm);
 	return 0;
 }
@@ -149,7 +129,7 @@ static void a_lack_of_fds_is_not_taken_for_absence(void **state)
 static int work_at_limit(void *arg)
 {
 	struct gmem_vm *vm = open_vm(-1), *other = NULL;
-	struct gmem *mem = make(vm);
+	struct gmem *mem = make_pages(vm, PAGES);
 	void *address;
 
 	(void)arg;
@@ -193,7 +173,7 @@ static int create_large_files(void *arg)
 	assert_int_equal(gmem_create(vm, (PAGES + 1) * page(), &mem, NULL), -EFBIG);
 	assert_non_null(strstr(gmem_last_error(), "RLIMIT_FSIZE"));
 	assert_ptr_equal(mem, UNTOUCHED);
-	gmem_destroy(make(vm));
+	gmem_destroy(make_pages(vm, PAGES));
 	gmem_vm_close(vm);
 	return 0;
 }
@@ -207,7 +187,7 @@ static void memory_beyond_the_size_of_files_is_refused(void **state)
 static int populate_large_files(void *arg)
 {
 	struct gmem_vm *vm = open_vm(-1);
-	struct gmem *mem = make(vm);
+	struct gmem *mem = make_pages(vm, PAGES);
 	uint64_t done;
 	int r;
 

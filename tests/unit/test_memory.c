@@ -14,23 +14,10 @@
 #include <gmem/vm.h>
 
 #include "fakekvm.h"
+#include "handles.h"
 
 #define HUGE_2M (UINT64_C(2) << 20)
 #define ALL_SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
-
-static uint64_t page(void)
-{
-	return (uint64_t)sysconf(_SC_PAGESIZE);
-}
-
-static struct gmem_vm *open_vm(int fd)
-{
-	struct gmem_vm *vm = NULL;
-
-	assert_int_equal(gmem_vm_open(fd, &vm, NULL), 0);
-	assert_non_null(vm);
-	return vm;
-}
 
 static int try_make(struct gmem_vm *vm, uint64_t length, uint64_t need, enum gmem_backing backing, struct gmem **mem)
 {
@@ -47,14 +34,6 @@ static struct gmem *make(struct gmem_vm *vm, uint64_t length, uint64_t need, enu
 	assert_int_equal(try_make(vm, length, need, backing, &mem), 0);
 	assert_non_null(mem);
 	return mem;
-}
-
-static struct gmem_info query(const struct gmem *mem)
-{
-	struct gmem_info info = { .size = sizeof(info) };
-
-	assert_int_equal(gmem_query(mem, &info), 0);
-	return info;
 }
 
 static void refused(uint64_t need, enum gmem_backing backing, const char *word, const char *other)
@@ -79,7 +58,7 @@ static void without_a_vm_memory_is_a_memfd(void **state)
 
 	(void)state;
 	assert_int_equal(gmem_create(vm, 4 * page(), &mem, NULL), 0);
-	info = query(mem);
+	info = info_of(mem);
 	assert_int_equal(info.length, 4 * page());
 	assert_int_equal(info.page_size, page());
 	assert_int_equal(info.need, GMEM_NEED_MAPPABLE);
@@ -97,7 +76,7 @@ static void a_struct_of_zeros_means_the_same_as_none(void **state)
 	struct gmem *mem = make(vm, page(), 0, GMEM_BACKING_AUTO);
 
 	(void)state;
-	assert_int_equal(query(mem).need, GMEM_NEED_MAPPABLE);
+	assert_int_equal(info_of(mem).need, GMEM_NEED_MAPPABLE);
 	gmem_destroy(mem);
 	gmem_vm_close(vm);
 }
@@ -218,9 +197,9 @@ static void huge_pages_are_used_or_their_lack_is_named(void **state)
 		assert_non_null(strstr(gmem_last_error(), "hugetlb_2m"));
 	} else {
 		assert_int_equal(r, 0);
-		assert_int_equal(query(mem).page_size, HUGE_2M);
-		assert_int_equal(query(mem).backing, GMEM_BACKING_HUGETLB);
-		assert_int_equal(query(mem).mechanism, GMEM_MECH_HUGETLB);
+		assert_int_equal(info_of(mem).page_size, HUGE_2M);
+		assert_int_equal(info_of(mem).backing, GMEM_BACKING_HUGETLB);
+		assert_int_equal(info_of(mem).mechanism, GMEM_MECH_HUGETLB);
 	}
 	gmem_destroy(mem);
 	gmem_vm_close(vm);
@@ -233,9 +212,9 @@ static void a_vm_with_guest_memfd_gets_one(void **state)
 	struct gmem *mem = make(vm, page(), 0, GMEM_BACKING_AUTO), *other = make(vm, page(), 0, GMEM_BACKING_MEMFD);
 
 	(void)state;
-	assert_int_equal(query(mem).backing, GMEM_BACKING_GUEST_MEMFD);
-	assert_int_equal(query(mem).mechanism, GMEM_MECH_GUEST_MEMFD);
-	assert_int_equal(query(other).backing, GMEM_BACKING_MEMFD);
+	assert_int_equal(info_of(mem).backing, GMEM_BACKING_GUEST_MEMFD);
+	assert_int_equal(info_of(mem).mechanism, GMEM_MECH_GUEST_MEMFD);
+	assert_int_equal(info_of(other).backing, GMEM_BACKING_MEMFD);
 	gmem_destroy(mem);
 	gmem_destroy(other);
 	gmem_vm_close(vm);
@@ -297,7 +276,7 @@ static void check_lazy_memory(struct gmem_vm *vm)
 	assert_int_equal(pread(fd, words, 16, 0), 16);
 	assert_int_equal(words[0] | words[1], 0);
 	assert_int_not_equal(fd, gmem_get_fd(mem, GMEM_FD_MEMORY));
-	assert_int_equal(query(mem).need, GMEM_NEED_LAZY | GMEM_NEED_MAPPABLE);
+	assert_int_equal(info_of(mem).need, GMEM_NEED_LAZY | GMEM_NEED_MAPPABLE);
 	gmem_destroy(mem);
 }
 

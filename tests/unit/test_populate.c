@@ -5,91 +5,32 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <gmem/memory.h>
 #include <gmem/populate.h>
 #include <gmem/vm.h>
 
+#include "content.h"
+#include "handles.h"
+#include "random.h"
+
 #define LENGTH ((uint64_t)16 << 20)
-
-static uint64_t seed;
-
-/* GT_SEED=n runs a failure again. */
-static void sow(void)
-{
-	const char *wanted = getenv("GT_SEED");
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	seed = wanted ? strtoull(wanted, NULL, 0) : (uint64_t)now.tv_nsec * 2654435761u + (uint64_t)now.tv_sec;
-	printf("  seed: GT_SEED=%#llx\n", (unsigned long long)seed);
-}
-
-static uint64_t next_random(void)
-{
-	uint64_t z = (seed += UINT64_C(0x9e3779b97f4a7c15));
-
-	z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-	z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-	return z ^ (z >> 31);
-}
-
-static uint64_t page(void)
-{
-	return (uint64_t)sysconf(_SC_PAGESIZE);
-}
 
 static struct gmem_vm *vm;
 static struct gmem *mem;
 
 static void set_up(uint64_t length)
 {
-	vm = NULL;
-	mem = NULL;
-	assert_int_equal(gmem_vm_open(-1, &vm, NULL), 0);
-	assert_int_equal(gmem_create(vm, length, &mem, NULL), 0);
+	make_vmless(&vm, &mem, length, NULL);
 }
 
 static void tear_down(void)
 {
 	gmem_destroy(mem);
 	gmem_vm_close(vm);
-}
-
-static struct gmem_info query(void)
-{
-	struct gmem_info info = { .size = sizeof(info) };
-
-	assert_int_equal(gmem_query(mem, &info), 0);
-	return info;
-}
-
-static unsigned char *buffer(uint64_t length, int byte)
-{
-	unsigned char *data = malloc(length);
-
-	assert_non_null(data);
-	memset(data, byte, length);
-	return data;
-}
-
-/* pread() leaves absent pages absent, where a look through a mapping would allocate them. */
-static void assert_content(const unsigned char *model, uint64_t length)
-{
-	unsigned char *is = buffer(length, 0xee);
-	int fd = gmem_get_fd(mem, GMEM_FD_MEMORY);
-
-	assert_int_equal(pread(fd, is, length, 0), length);
-	if (memcmp(is, model, length) != 0)
-		for (uint64_t i = 0; i < length; i++)
-			if (is[i] != model[i])
-				fail_msg("byte %#llx is %#x, not %#x", (unsigned long long)i, is[i], model[i]);
-	free(is);
 }
 
 static void assert_presence(const char *pages)
@@ -103,20 +44,6 @@ static void assert_presence(const char *pages)
 		if (is != pages[i])
 			fail_msg("page %llu: %c, of %s", (unsigned long long)i, is, pages);
 	}
-}
-
-/* Where tmpfs uses huge pages, a page brings its neighbours with it. */
-static void want_small_pages(void)
-{
-	FILE *file = fopen("/sys/kernel/mm/transparent_hugepage/shmem_enabled", "re");
-	char line[128] = "";
-
-	if (file && fgets(line, sizeof(line), file) && (strstr(line, "[always]") || strstr(line, "[force]"))) {
-		fclose(file);
-		gt_skip("shared memory is on huge pages here");
-	}
-	if (file)
-		fclose(file);
 }
 
 static int populate(uint64_t offset, uint64_t length, const void *data, uint64_t flags, enum gmem_mechanism mechanism)
@@ -191,9 +118,9 @@ static void random_ranges_agree_with_a_model(void **state)
 	for (unsigned int step = 0; step < 120; step++) {
 		sum += random_step(model, data);
 		if (step % 10 == 9)
-			assert_content(model, LENGTH);
+			assert_content(mem, model, LENGTH);
 	}
-	assert_int_equal(query().populated + query().skipped, sum);
+	assert_int_equal(info_of(mem).populated + info_of(mem).skipped, sum);
 	tear_down();
 	free(model);
 	free(data);
@@ -212,7 +139,7 @@ static void a_range_in_the_middle_of_pages_is_all_that_changes(void **state)
 		memset(model + page() - 1, 'b', 3 * page() + 2);
 		assert_int_equal(populate(6 * page() + 100, 1, data, 0, way ? GMEM_MECH_MAPPING : GMEM_MECH_WRITE), 0);
 		model[6 * page() + 100] = 'b';
-		assert_content(model, 8 * page());
+		assert_content(mem, model, 8 * page());
 		tear_down();
 	}
 	free(model);
@@ -230,7 +157,7 @@ static void content_goes_through_the_callers_own_mappings_too(void **state)
 	assert_int_equal(gmem_map(mem, 4 * page(), page(), &address, NULL), 0);
 	assert_int_equal(populate(page() + 7, 6 * page(), data, 0, GMEM_MECH_MAPPING), 0);
 	memset(model + page() + 7, 'm', 6 * page());
-	assert_content(model, 8 * page());
+	assert_content(mem, model, 8 * page());
 	tear_down();
 	free(model);
 	free(data);
@@ -261,14 +188,14 @@ static void populate_pages(const char *pages, uint64_t flags, enum gmem_mechanis
 	for (uint64_t i = 0; i < count; i++)
 		data[i * page() + i] = pages[i] == '.' ? 0 : (unsigned char)pages[i];
 	assert_int_equal(populate(0, count * page(), data, flags, mechanism), 0);
-	assert_content(data, count * page());
+	assert_content(mem, data, count * page());
 	free(data);
 }
 
 static void assert_account(uint64_t populated_pages, uint64_t skipped_pages)
 {
-	assert_int_equal(query().populated, populated_pages * page());
-	assert_int_equal(query().skipped, skipped_pages * page());
+	assert_int_equal(info_of(mem).populated, populated_pages * page());
+	assert_int_equal(info_of(mem).skipped, skipped_pages * page());
 }
 
 static void pages_of_zeros_stay_absent(void **state)
@@ -280,7 +207,7 @@ static void pages_of_zeros_stay_absent(void **state)
 		populate_pages("..ab..c.d...", 0, way ? GMEM_MECH_MAPPING : GMEM_MECH_WRITE);
 		assert_presence("--XX--X-X---");
 		assert_account(4, 8);
-		assert_int_equal(query().populate_mechanism, way ? GMEM_MECH_MAPPING : GMEM_MECH_WRITE);
+		assert_int_equal(info_of(mem).populate_mechanism, way ? GMEM_MECH_MAPPING : GMEM_MECH_WRITE);
 		tear_down();
 	}
 }
@@ -322,7 +249,7 @@ static void a_page_with_one_byte_is_not_zeros(void **state)
 		set_up(page()); /* absent: what was taken for zeros would be left out */
 		data[places[i]] = 1;
 		assert_int_equal(populate(0, page(), data, 0, 0), 0);
-		assert_content(data, page());
+		assert_content(mem, data, page());
 		data[places[i]] = 0;
 		tear_down();
 	}
@@ -335,9 +262,9 @@ static void a_memfd_is_written(void **state)
 {
 	(void)state;
 	set_up(LENGTH);
-	assert_int_equal(query().populate_mechanism, GMEM_MECH_NONE);
+	assert_int_equal(info_of(mem).populate_mechanism, GMEM_MECH_NONE);
 	populate_pages("a", 0, 0);
-	assert_int_equal(query().populate_mechanism, GMEM_MECH_WRITE);
+	assert_int_equal(info_of(mem).populate_mechanism, GMEM_MECH_WRITE);
 	tear_down();
 }
 
@@ -355,7 +282,7 @@ static void both_ways_make_the_same_content(void **state)
 		set_up(LENGTH / 2);
 		assert_int_equal(populate(12345, LENGTH / 4, data, 0, way ? GMEM_MECH_MAPPING : GMEM_MECH_WRITE), 0);
 		memcpy(model + 12345, data, LENGTH / 4);
-		assert_content(model, LENGTH / 2);
+		assert_content(mem, model, LENGTH / 2);
 		tear_down();
 		free(model);
 	}
@@ -401,8 +328,8 @@ static void threads_populate_ranges_side_by_side(void **state)
 	}
 	for (unsigned int i = 0; i < 4; i++)
 		assert_int_equal(pthread_join(threads[i], NULL) | shares[i].result, 0);
-	assert_content(data, length);
-	assert_int_equal(query().populated + query().skipped, 3 * length);
+	assert_content(mem, data, length);
+	assert_int_equal(info_of(mem).populated + info_of(mem).skipped, 3 * length);
 	tear_down();
 	free(data);
 }

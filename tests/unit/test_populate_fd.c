@@ -4,48 +4,22 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <gmem/memory.h>
 #include <gmem/populate.h>
 #include <gmem/vm.h>
 
+#include "content.h"
 #include "fakekvm.h"
+#include "handles.h"
 #include "inject.h"
+#include "random.h"
 
 #define LENGTH ((uint64_t)16 << 20)
-
-static uint64_t seed;
-
-/* GT_SEED=n runs a failure again. */
-static void sow(void)
-{
-	const char *wanted = getenv("GT_SEED");
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	seed = wanted ? strtoull(wanted, NULL, 0) : (uint64_t)now.tv_nsec * 2654435761u + (uint64_t)now.tv_sec;
-	printf("  seed: GT_SEED=%#llx\n", (unsigned long long)seed);
-}
-
-static uint64_t next_random(void)
-{
-	uint64_t z = (seed += UINT64_C(0x9e3779b97f4a7c15));
-
-	z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-	z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-	return z ^ (z >> 31);
-}
-
-static uint64_t page(void)
-{
-	return (uint64_t)sysconf(_SC_PAGESIZE);
-}
 
 static struct gmem_vm *vm;
 static struct gmem *mem;
@@ -54,46 +28,13 @@ static void set_up(uint64_t length, uint64_t need)
 {
 	struct gmem_create_opts opts = { .size = sizeof(opts), .need = need };
 
-	vm = NULL;
-	mem = NULL;
-	assert_int_equal(gmem_vm_open(-1, &vm, NULL), 0);
-	assert_int_equal(gmem_create(vm, length, &mem, &opts), 0);
+	make_vmless(&vm, &mem, length, &opts);
 }
 
 static void tear_down(void)
 {
 	gmem_destroy(mem);
 	gmem_vm_close(vm);
-}
-
-static struct gmem_info query(void)
-{
-	struct gmem_info info = { .size = sizeof(info) };
-
-	assert_int_equal(gmem_query(mem, &info), 0);
-	return info;
-}
-
-static unsigned char *buffer(uint64_t length, int byte)
-{
-	unsigned char *data = malloc(length);
-
-	assert_non_null(data);
-	memset(data, byte, length);
-	return data;
-}
-
-static void assert_content(const unsigned char *model, uint64_t length)
-{
-	unsigned char *is = buffer(length, 0xee);
-	int fd = gmem_get_fd(mem, GMEM_FD_MEMORY);
-
-	assert_int_equal(pread(fd, is, length, 0), length);
-	if (memcmp(is, model, length) != 0)
-		for (uint64_t i = 0; i < length; i++)
-			if (is[i] != model[i])
-				fail_msg("byte %#llx is %#x, not %#x", (unsigned long long)i, is[i], model[i]);
-	free(is);
 }
 
 static int populate(uint64_t offset, uint64_t length, int fd, uint64_t fd_offset, uint64_t *done)
@@ -159,7 +100,7 @@ static void agree_with_model(int fd)
 	for (unsigned int step = 0; step < 40; step++) {
 		random_step(fd, content, model);
 		if (step % 10 == 9)
-			assert_content(model, LENGTH);
+			assert_content(mem, model, LENGTH);
 	}
 	tear_down();
 	free(content);
@@ -195,19 +136,6 @@ static bool is_present(uint64_t number)
 	return lseek(gmem_get_fd(mem, GMEM_FD_MEMORY), at, SEEK_DATA) == at;
 }
 
-static void want_small_pages(void)
-{
-	FILE *file = fopen("/sys/kernel/mm/transparent_hugepage/shmem_enabled", "re");
-	char line[128] = "";
-
-	if (file && fgets(line, sizeof(line), file) && (strstr(line, "[always]") || strstr(line, "[force]"))) {
-		fclose(file);
-		gt_skip("shared memory is on huge pages here");
-	}
-	if (file)
-		fclose(file);
-}
-
 static void holes_are_neither_read_nor_allocated(void **state)
 {
 	int fd = new_file(LENGTH);
@@ -222,8 +150,8 @@ static void holes_are_neither_read_nor_allocated(void **state)
 	assert_true(inject_disarm() < 32); /* calls: far fewer than chunks, had they been read */
 	assert_true(is_present(100));
 	assert_false(is_present(99) || is_present(101) || is_present(0));
-	assert_int_equal(query().populated, page());
-	assert_int_equal(query().skipped, LENGTH - page());
+	assert_int_equal(info_of(mem).populated, page());
+	assert_int_equal(info_of(mem).skipped, LENGTH - page());
 	tear_down();
 	close(fd);
 }
@@ -240,7 +168,7 @@ static void a_hole_over_a_page_that_is_there_makes_it_zeros(void **state)
 	assert_int_equal(gmem_populate(mem, 0, 16 * page(), model, NULL, NULL), 0);
 	assert_int_equal(populate(3 * page() + 10, 8 * page(), fd, 5, &done), 0);
 	memset(model + 3 * page() + 10, 0, 8 * page());
-	assert_content(model, 16 * page());
+	assert_content(mem, model, 16 * page());
 	tear_down();
 	free(model);
 	close(fd);
@@ -256,8 +184,8 @@ static void holes_are_allocated_when_zeros_are_kept(void **state)
 	assert_int_equal(gmem_populate_fd(mem, 0, 8 * page(), fd, 0, NULL, &opts), 0);
 	for (uint64_t i = 0; i < 8; i++)
 		assert_true(is_present(i));
-	assert_int_equal(query().populated, 8 * page());
-	assert_int_equal(query().skipped, 0);
+	assert_int_equal(info_of(mem).populated, 8 * page());
+	assert_int_equal(info_of(mem).skipped, 0);
 	tear_down();
 	close(fd);
 }
@@ -283,8 +211,8 @@ static void check_end(uint64_t size, uint64_t data, uint64_t from, uint64_t offs
 		fail_msg("%llu of %llu bytes of a file with %llu of data, from %llu at %llu", (unsigned long long)done,
 			 (unsigned long long)there, (unsigned long long)data, (unsigned long long)from,
 			 (unsigned long long)offset);
-	assert_int_equal(query().populated + query().skipped, there);
-	assert_content(model, 32 * page());
+	assert_int_equal(info_of(mem).populated + info_of(mem).skipped, there);
+	assert_content(mem, model, 32 * page());
 	assert_non_null(strstr(gmem_last_error(), "(ENODATA, from the library)"));
 	tear_down();
 	free(model);
@@ -327,7 +255,7 @@ static void what_came_too_late_is_gone_on_with(void **state)
 	assert_int_equal(populate(7 + sum, 10 * page() - sum, fd, sum, &done), 0);
 	memset(model, 0, 16 * page());
 	assert_int_equal(pread(fd, model + 7, 10 * page(), 0), 10 * page());
-	assert_content(model, 16 * page());
+	assert_content(mem, model, 16 * page());
 	tear_down();
 	free(model);
 	close(fd);
@@ -344,7 +272,7 @@ static void a_file_that_ends_where_the_range_does_is_enough(void **state)
 		set_up(8 * page(), 0);
 		assert_int_equal(populate(0, size, fd, 0, &done), 0);
 		assert_int_equal(done, size);
-		assert_int_equal(query().populated + query().skipped, size);
+		assert_int_equal(info_of(mem).populated + info_of(mem).skipped, size);
 		tear_down();
 		close(fd);
 	}
@@ -363,7 +291,7 @@ static void memory_may_be_populated_from_itself(void **state)
 	assert_int_equal(gmem_populate(mem, 0, 3 * page(), model, NULL, NULL), 0);
 	assert_int_equal(populate(8 * page(), 5 * page(), gmem_get_fd(mem, GMEM_FD_MEMORY), 0, &done), 0);
 	memset(model + 8 * page(), 's', 3 * page());
-	assert_content(model, 16 * page());
+	assert_content(mem, model, 16 * page());
 	tear_down();
 	free(model);
 }
@@ -384,7 +312,7 @@ static void short_reads_and_writes_lose_nothing(void **state)
 		inject_disarm();
 		fired = inject_fired();
 		assert_int_equal(done, 64 * page());
-		assert_content(content, 64 * page());
+		assert_content(mem, content, 64 * page());
 		tear_down();
 	}
 	free(content);

@@ -13,12 +13,9 @@
 #include <gmem/populate.h>
 #include <gmem/vm.h>
 
-#define PAGES 64
+#include "handles.h"
 
-static uint64_t page(void)
-{
-	return (uint64_t)sysconf(_SC_PAGESIZE);
-}
+#define PAGES 64
 
 static struct gmem_vm *vm;
 static struct gmem *mem;
@@ -28,10 +25,7 @@ static int set_up(void)
 {
 	int fd = memfd_create("input", MFD_CLOEXEC);
 
-	vm = NULL;
-	mem = NULL;
-	assert_int_equal(gmem_vm_open(-1, &vm, NULL), 0);
-	assert_int_equal(gmem_create(vm, PAGES * page(), &mem, NULL), 0);
+	make_vmless(&vm, &mem, PAGES * page(), NULL);
 	assert_int_equal(ftruncate(fd, (off_t)(PAGES * page())), 0);
 	for (uint64_t i = 0; i < PAGES; i += 8)
 		assert_int_equal(pwrite(fd, "data", 4, (off_t)(i * page())), 4);

@@ -12,15 +12,12 @@
 #include <gmem/populate.h>
 #include <gmem/vm.h>
 
+#include "content.h"
 #include "fakekvm.h"
+#include "handles.h"
 #include "inject.h"
 
 #define PAGES 64
-
-static uint64_t page(void)
-{
-	return (uint64_t)sysconf(_SC_PAGESIZE);
-}
 
 static struct gmem_vm *vm;
 static struct gmem *mem;
@@ -30,10 +27,7 @@ static void set_up_with(uint64_t need)
 {
 	struct gmem_create_opts opts = { .size = sizeof(opts), .need = need, .backing = GMEM_BACKING_MEMFD };
 
-	vm = NULL;
-	mem = NULL;
-	assert_int_equal(gmem_vm_open(-1, &vm, NULL), 0);
-	assert_int_equal(gmem_create(vm, PAGES * page(), &mem, &opts), 0);
+	make_vmless(&vm, &mem, PAGES * page(), &opts);
 	data = malloc(PAGES * page());
 	assert_non_null(data);
 	for (uint64_t i = 0; i < PAGES * page(); i++)
@@ -50,28 +44,6 @@ static void tear_down(void)
 	free(data);
 	gmem_destroy(mem);
 	gmem_vm_close(vm);
-}
-
-static struct gmem_info query(void)
-{
-	struct gmem_info info = { .size = sizeof(info) };
-
-	assert_int_equal(gmem_query(mem, &info), 0);
-	return info;
-}
-
-/* data at offset, `length` of it, and zeros around. */
-static void assert_only(uint64_t offset, uint64_t length)
-{
-	unsigned char *is = malloc(PAGES * page());
-
-	assert_non_null(is);
-	assert_int_equal(pread(gmem_get_fd(mem, GMEM_FD_MEMORY), is, PAGES * page(), 0), PAGES * page());
-	assert_memory_equal(is + offset, data, length);
-	for (uint64_t i = 0; i < PAGES * page(); i++)
-		if ((i < offset || i - offset >= length) && is[i])
-			fail_msg("byte %#llx is not zero", (unsigned long long)i);
-	free(is);
 }
 
 static int populate(uint64_t offset, uint64_t length, enum gmem_mechanism mechanism, uint64_t *done)
@@ -126,7 +98,7 @@ static void a_step_is_a_chunk_at_most(void **state)
 		set_up();
 		assert_int_equal(watched(0, &w, &done), 0);
 		assert_int_equal(w.calls, PAGES / chunk);
-		assert_only(0, PAGES * page());
+		assert_only(mem, PAGES * page(), 0, data, PAGES * page());
 		tear_down();
 	}
 }
@@ -143,7 +115,7 @@ static void steps_at_odd_places_end_exactly(void **state)
 		set_up();
 		assert_int_equal(watched(offsets[i / 4], &w, &done), 0);
 		assert_int_equal(done, lengths[i % 4]);
-		assert_only(offsets[i / 4], lengths[i % 4]);
+		assert_only(mem, PAGES * page(), offsets[i / 4], data, lengths[i % 4]);
 		tear_down();
 	}
 }
@@ -159,13 +131,13 @@ static void stopping_keeps_what_is_done_and_goes_on_from_there(void **state)
 		assert_int_equal(watched(1001, &w, &done), -ECANCELED);
 		assert_int_equal(w.calls, stop);
 		assert_non_null(strstr(gmem_last_error(), "gmem_populate: the progress callback said stop (ECANCELED"));
-		assert_only(1001, done);
+		assert_only(mem, PAGES * page(), 1001, data, done);
 		on.length -= done;
 		on.stop_at = 0;
 		memmove(data, data + done, on.length); /* as a caller passes data + done */
 		assert_int_equal(watched(1001 + done, &on, &more), 0);
 		assert_int_equal(done + more, 16 * page() + 5);
-		assert_int_equal(query().populated, done + more);
+		assert_int_equal(info_of(mem).populated, done + more);
 		tear_down();
 	}
 }
@@ -179,7 +151,7 @@ static void stopping_when_all_is_done_is_too_late(void **state)
 	set_up();
 	assert_int_equal(watched(0, &w, &done), 0);
 	assert_int_equal(done, 8 * page());
-	assert_only(0, 8 * page());
+	assert_only(mem, PAGES * page(), 0, data, 8 * page());
 	tear_down();
 }
 
@@ -205,7 +177,7 @@ static void the_callback_may_call_the_library(void **state)
 	assert_int_equal(watched(0, &w, &done), -ECANCELED);
 	assert_int_equal(strncmp(gmem_last_error(), "gmem_populate: ", 15), 0);
 	assert_int_equal(done, 9 * page());
-	assert_only(0, 9 * page());
+	assert_only(mem, PAGES * page(), 0, data, 9 * page());
 	tear_down();
 }
 
@@ -301,7 +273,7 @@ static void a_mapping_in_use_is_not_taken_away(void **state)
 	memmove(data + 99, data, (PAGES - 1) * page()); /* the last one lies over the others' beginnings */
 	for (uint64_t i = 0; i < 99; i++)
 		data[i] = 1;
-	assert_only(0, 99 + (PAGES - 1) * page());
+	assert_only(mem, PAGES * page(), 0, data, 99 + (PAGES - 1) * page());
 	tear_down();
 }
 
@@ -323,7 +295,7 @@ static int fail_once(void *arg)
 	inject_disarm();
 	assert_true(inject_fired());
 	if (r < 0)
-		assert_only(7, done);
+		assert_only(mem, PAGES * page(), 7, data, done);
 	return -r;
 }
 
@@ -338,8 +310,8 @@ static void a_way_that_is_not_there_after_all_is_replaced(void **state)
 		set_up();
 		assert_int_equal(fail_once(&again), 0);
 		assert_string_equal(inject_where(), "pwrite");
-		assert_only(7, 40 * page());
-		assert_int_equal(query().populate_mechanism, GMEM_MECH_MAPPING);
+		assert_only(mem, PAGES * page(), 7, data, 40 * page());
+		assert_int_equal(info_of(mem).populate_mechanism, GMEM_MECH_MAPPING);
 		tear_down();
 	}
 }
@@ -356,8 +328,8 @@ static void a_way_is_replaced_in_the_middle(void **state)
 	assert_int_equal(populate(0, 40 * page(), GMEM_MECH_NONE, &done), 0);
 	inject_disarm();
 	assert_true(inject_fired());
-	assert_only(0, 40 * page());
-	assert_int_equal(query().populated + query().skipped, 40 * page());
+	assert_only(mem, PAGES * page(), 0, data, 40 * page());
+	assert_int_equal(info_of(mem).populated + info_of(mem).skipped, 40 * page());
 	tear_down();
 }
 

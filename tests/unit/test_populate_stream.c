@@ -14,14 +14,11 @@
 #include <gmem/populate.h>
 #include <gmem/vm.h>
 
+#include "content.h"
+#include "handles.h"
 #include "inject.h"
 
 #define LENGTH ((uint64_t)1 << 20)
-
-static uint64_t page(void)
-{
-	return (uint64_t)sysconf(_SC_PAGESIZE);
-}
 
 static struct gmem_vm *vm;
 static struct gmem *mem;
@@ -29,10 +26,7 @@ static unsigned char *content; /* LENGTH of it */
 
 static void set_up(void)
 {
-	vm = NULL;
-	mem = NULL;
-	assert_int_equal(gmem_vm_open(-1, &vm, NULL), 0);
-	assert_int_equal(gmem_create(vm, LENGTH, &mem, NULL), 0);
+	make_vmless(&vm, &mem, LENGTH, NULL);
 	content = malloc(LENGTH);
 	assert_non_null(content);
 	for (uint64_t i = 0; i < LENGTH; i++)
@@ -44,28 +38,6 @@ static void tear_down(void)
 	free(content);
 	gmem_destroy(mem);
 	gmem_vm_close(vm);
-}
-
-static struct gmem_info query(void)
-{
-	struct gmem_info info = { .size = sizeof(info) };
-
-	assert_int_equal(gmem_query(mem, &info), 0);
-	return info;
-}
-
-/* The first `length` bytes of the content are at offset, and nothing is anywhere else. */
-static void assert_only(uint64_t offset, uint64_t length)
-{
-	unsigned char *is = malloc(LENGTH);
-
-	assert_non_null(is);
-	assert_int_equal(pread(gmem_get_fd(mem, GMEM_FD_MEMORY), is, LENGTH, 0), LENGTH);
-	assert_memory_equal(is + offset, content, length);
-	for (uint64_t i = 0; i < LENGTH; i++)
-		if ((i < offset || i - offset >= length) && is[i])
-			fail_msg("byte %#llx is not zero", (unsigned long long)i);
-	free(is);
 }
 
 static int populate(uint64_t offset, uint64_t length, int fd, uint64_t *done)
@@ -129,8 +101,8 @@ static void check_stream(bool socket, uint64_t offset, uint64_t sent, uint64_t w
 	assert_int_equal(pthread_join(thread, NULL) | writer.failed, 0);
 	assert_int_equal(r, sent < wanted ? -ENODATA : 0);
 	assert_int_equal(done, sent < wanted ? sent : wanted);
-	assert_int_equal(query().populated + query().skipped, done);
-	assert_only(offset, done);
+	assert_int_equal(info_of(mem).populated + info_of(mem).skipped, done);
+	assert_only(mem, LENGTH, offset, content, done);
 	close(ends[0]);
 	tear_down();
 }
@@ -194,7 +166,7 @@ static void check_nonblocking(bool socket)
 		assert_int_equal(populate(99 + sum, 50000 - sum, ends[0], &done), sent < 50000 ? -EAGAIN : 0);
 		sum += done;
 		assert_int_equal(sum, sent);
-		assert_only(99, sum);
+		assert_only(mem, LENGTH, 99, content, sum);
 	}
 	close(ends[1]);
 	ends[1] = -1;
@@ -251,7 +223,7 @@ static void a_signal_ends_the_wait_for_input(void **state)
 			assert_int_equal(done, reads++ ? 3000 : 0); /* before anything came, and after all there was */
 			assert_non_null(strstr(gmem_last_error(), "EINTR"));
 		}
-		assert_only(5, 3000);
+		assert_only(mem, LENGTH, 5, content, 3000);
 		tear_down();
 		if (r == -ENODATA && !inject_fired())
 			break;
@@ -287,7 +259,7 @@ static void stopping_loses_nothing_of_a_stream(void **state)
 	assert_int_equal(r, 0);
 	assert_int_equal(pthread_join(thread, NULL) | writer.failed, 0);
 	assert_int_equal(sum, LENGTH);
-	assert_only(0, LENGTH);
+	assert_only(mem, LENGTH, 0, content, LENGTH);
 	close(ends[0]);
 	tear_down();
 }
@@ -306,7 +278,7 @@ static void short_reads_of_a_stream_lose_nothing(void **state)
 		assert_int_equal(populate(1, 60001, ends[0], &done), 0);
 		inject_disarm();
 		fired = inject_fired();
-		assert_only(1, 60001);
+		assert_only(mem, LENGTH, 1, content, 60001);
 		close_ends(ends);
 		tear_down();
 	}
@@ -324,7 +296,7 @@ static int populate_from_stdin(void *arg)
 	assert_int_equal(write(ends[1], content, 3000), 3000);
 	assert_int_equal(dup2(ends[0], 0), 0);
 	assert_int_equal(populate(0, 3000, 0, &done), 0);
-	assert_only(0, 3000);
+	assert_only(mem, LENGTH, 0, content, 3000);
 	return 0;
 }
 
@@ -344,7 +316,7 @@ static void devices_are_read(void **state)
 	set_up();
 	assert_int_equal(gmem_populate(mem, 0, LENGTH, content, NULL, NULL), 0);
 	assert_int_equal(populate(page() * 5 / 2, LENGTH - page() * 5 / 2, zero, &done), 0);
-	assert_only(0, page() * 5 / 2);
+	assert_only(mem, LENGTH, 0, content, page() * 5 / 2);
 	assert_int_equal(populate(0, page(), null, &done), -ENODATA);
 	assert_int_equal(done, 0);
 	tear_down();

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+#include "content.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "gt.h"
+
+unsigned char *buffer(uint64_t length, int byte)
+{
+	unsigned char *data = malloc(length);
+
+	assert_non_null(data);
+	memset(data, byte, length);
+	return data;
+}
+
+void assert_content(const struct gmem *mem, const unsigned char *model, uint64_t length)
+{
+	unsigned char *is = buffer(length, 0xee);
+	int fd = gmem_get_fd(mem, GMEM_FD_MEMORY);
+
+	assert_int_equal(pread(fd, is, length, 0), length);
+	if (memcmp(is, model, length) != 0)
+		for (uint64_t i = 0; i < length; i++)
+			if (is[i] != model[i])
+				fail_msg("byte %#llx is %#x, not %#x", (unsigned long long)i, is[i], model[i]);
+	free(is);
+}
+
+void assert_only(const struct gmem *mem, uint64_t size, uint64_t offset, const unsigned char *content, uint64_t length)
+{
+	unsigned char *is = malloc(size);
+
+	assert_non_null(is);
+	assert_int_equal(pread(gmem_get_fd(mem, GMEM_FD_MEMORY), is, size, 0), size);
+	assert_memory_equal(is + offset, content, length);
+	for (uint64_t i = 0; i < size; i++)
+		if ((i < offset || i - offset >= length) && is[i])
+			fail_msg("byte %#llx is not zero", (unsigned long long)i);
+	free(is);
+}
+
+void want_small_pages(void)
+{
+	FILE *file = fopen("/sys/kernel/mm/transparent_hugepage/shmem_enabled", "re");
+	char line[128] = "";
+
+	if (file && fgets(line, sizeof(line), file) && (strstr(line, "[always]") || strstr(line, "[force]"))) {
+		fclose(file);
+		gt_skip("shared memory is on huge pages here");
+	}
+	if (file)
+		fclose(file);
+}

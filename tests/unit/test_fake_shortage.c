@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+/* A shortage of the moment is the code of the call: it does not decide what the memory is made of. */
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <gmem.h>
+
+#include "fakekvm.h"
+#include "gt.h"
+
+#define LENGTH (UINT64_C(1) << 20)
+
+static uint32_t backing_of(const struct gmem *mem)
+{
+	struct gmem_info info = { .size = sizeof(info) };
+
+	assert_int_equal(gmem_query(mem, &info), 0);
+	return info.backing;
+}
+
+/* The first question about guest_memfd meets the shortage; the second call finds that it works. */
+static void check(const char *call, int error)
+{
+	struct gmem *mem = NULL;
+	struct gmem_vm *vm;
+	int fd;
+
+	fakekvm_enable(fakekvm_preset("7.3"));
+	fd = fakekvm_vm(NULL);
+	assert_int_equal(gmem_vm_open(fd, &vm, NULL), 0);
+	fakekvm_script(call, error, 1, 0);
+	assert_int_equal(gmem_create(vm, LENGTH, &mem, NULL), -error);
+	assert_null(mem);
+	assert_non_null(strstr(gmem_last_error(), "gmem_create: "));
+	assert_int_equal(gmem_create(vm, LENGTH, &mem, NULL), 0);
+	assert_int_equal(backing_of(mem), GMEM_BACKING_GUEST_MEMFD);
+	gmem_destroy(mem);
+	gmem_vm_close(vm);
+	close(fd);
+	fakekvm_disable();
+}
+
+static void a_shortage_is_the_calls_code(void **state)
+{
+	static const int errors[] = { EMFILE, ENFILE, ENOMEM };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++)
+		check("KVM_CREATE_GUEST_MEMFD", errors[i]);
+	check("mmap", ENOMEM);
+}
+
+/* What is refused for good does let the next way be taken. */
+static void a_refusal_lets_the_next_way_be_taken(void **state)
+{
+	struct gmem_vm *vm;
+	struct gmem *mem;
+	int fd;
+
+	(void)state;
+	fakekvm_enable(fakekvm_preset("7.3"));
+	fd = fakekvm_vm(NULL);
+	assert_int_equal(gmem_vm_open(fd, &vm, NULL), 0);
+	fakekvm_script("KVM_CREATE_GUEST_MEMFD", EACCES, 100, 0);
+	assert_int_equal(gmem_create(vm, LENGTH, &mem, NULL), 0);
+	assert_int_equal(backing_of(mem), GMEM_BACKING_MEMFD);
+	gmem_destroy(mem);
+	gmem_vm_close(vm);
+	close(fd);
+	fakekvm_disable();
+}
+
+static const struct gt_test tests[] = {
+	GT(a_shortage_is_the_calls_code, GT_NEEDS_NOTHING),
+	GT(a_refusal_lets_the_next_way_be_taken, GT_NEEDS_NOTHING),
+};
+
+GT_MAIN("shortages of the moment", tests)
