@@ -62,7 +62,7 @@ struct gmemi_verdict gmemi_probe_guest_memfd(struct gmem_vm *vm, const struct gm
 		return gmemi_from_error(row, r < 0 ? r : -ENOTTY, NULL);
 	r = gmemi_sys_ioctl_value(vm->fd, KVMI_CHECK_EXTENSION, KVMI_CAP_GUEST_MEMFD);
 	if (r <= 0)
-		return gmemi_from_error(row, r < 0 ? r : -EOPNOTSUPP, NULL);
+		return r < 0 ? gmemi_from_error(row, r, NULL) : gmemi_absent(row, 0);
 	r = gmemi_vm_slot_trial(vm, KVMI_MEM_GUEST_MEMFD);
 	if (r != -EBADF && r != -EEXIST)
 		return gmemi_from_error(row, r < 0 ? r : -ENOTTY, NULL);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* How memslots end: unbound, refused to be, or left to the end of their VM. A guest must never run on addresses that have
- * become something else, so what matters here is the order. */
+/* How memslots end: unbound, refused to be, or with their memory. A guest must never run on addresses that have become
+ * something else, so what matters here is the order. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -37,6 +37,20 @@ static struct world enter(const char *preset)
 	return world;
 }
 
+static size_t slot_count(const struct world *world)
+{
+	struct fakekvm_slot first;
+
+	return fakekvm_slots(world->fd, &first, 1);
+}
+
+static void leave(struct world *world)
+{
+	assert_int_equal(slot_count(world), 0);
+	gmem_vm_close(world->vm);
+	close(world->fd);
+}
+
 static struct gmem *make(const struct world *world, uint64_t need, uint32_t backing)
 {
 	struct gmem_create_opts opts = { .size = sizeof(opts), .need = need, .backing = backing };
@@ -44,13 +58,6 @@ static struct gmem *make(const struct world *world, uint64_t need, uint32_t back
 
 	assert_int_equal(gmem_create(world->vm, LENGTH, &mem, &opts), 0);
 	return mem;
-}
-
-static size_t slot_count(const struct world *world)
-{
-	struct fakekvm_slot first;
-
-	return fakekvm_slots(world->fd, &first, 1);
 }
 
 static void *hva_of(const struct world *world, size_t index)
@@ -104,8 +111,9 @@ static void unbound_slots_are_gone(void **state)
 	void *hva;
 
 	(void)state;
+	assert_int_equal(gmem_map(mem, 0, LENGTH, &hva, NULL), 0);
 	assert_int_equal(gmem_bind(mem, 1, 0, 0, LENGTH, NULL), 0);
-	hva = hva_of(&world, 0);
+	assert_ptr_equal(hva_of(&world, 0), hva);
 	assert_int_equal(gmem_unmap(mem, 0, LENGTH), -EBUSY);
 	assert_int_equal(gmem_unbind(mem, 2), -ENOENT);
 	assert_int_equal(gmem_unbind(mem, 1), 0);
@@ -118,8 +126,7 @@ static void unbound_slots_are_gone(void **state)
 	assert_int_equal(gmem_bind(mem, 1, MIB, MIB, MIB, NULL), 0); /* somewhere else */
 	assert_int_equal(gmem_unbind(mem, 1), 0);
 	gmem_destroy(mem);
-	gmem_vm_close(world.vm);
-	close(world.fd);
+	leave(&world);
 }
 
 static void a_slot_that_cannot_be_deleted_stays(void **state)
@@ -127,8 +134,10 @@ static void a_slot_that_cannot_be_deleted_stays(void **state)
 	static const int errors[] = { ENOMEM, EINTR, EPERM, EIO };
 	struct world world = enter("7.3");
 	struct gmem *mem = make(&world, 0, 0);
+	void *hva;
 
 	(void)state;
+	assert_int_equal(gmem_map(mem, 0, LENGTH, &hva, NULL), 0);
 	assert_int_equal(gmem_bind(mem, 1, 0, 0, LENGTH, NULL), 0);
 	for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
 		fakekvm_script(DELETE, errors[i], 1, 0);
@@ -142,11 +151,29 @@ static void a_slot_that_cannot_be_deleted_stays(void **state)
 	assert_int_equal(gmem_unbind(mem, 1), 0);
 	assert_int_equal(slot_count(&world), 0);
 	gmem_destroy(mem);
-	gmem_vm_close(world.vm);
-	close(world.fd);
+	leave(&world);
 }
 
-/* The end of a VM */
+/* By the program, behind the library's back. */
+static void a_slot_that_is_deleted_already(void **state)
+{
+	struct raw_slot slot = { .slot = 1, .file = -1 };
+	struct world world = enter("7.3");
+	struct gmem *mem = make(&world, 0, 0);
+
+	(void)state;
+	assert_int_equal(gmem_bind(mem, 1, 0, 0, LENGTH, NULL), 0);
+	assert_int_equal(raw_set_slot(world.fd, &slot), 0);
+	assert_int_equal(gmem_unbind(mem, 1), 0);
+	assert_int_equal(bound(mem), 0);
+	assert_int_equal(gmem_unbind(mem, 1), -ENOENT);
+	assert_int_equal(gmem_bind(mem, 1, 0, 0, LENGTH, NULL), 0);
+	assert_int_equal(gmem_unbind(mem, 1), 0);
+	gmem_destroy(mem);
+	leave(&world);
+}
+
+/* The end of the memory */
 
 static void destroyed_while_bound(void **state)
 {
@@ -172,15 +199,15 @@ static void destroyed_while_bound(void **state)
 		assert_int_equal(gmem_bind(mem, 1, 4 * MIB, 2 * MIB, 2 * MIB, NULL), 0);
 		hva = hva_of(&world, 1);
 		*hva = 42;
+		assert_int_equal(slot_count(&world), 2);
 		gmem_destroy(mem);
 		assert_int_equal(slot_count(&world), 0);
 		assert_false(is_mapped((void *)(uintptr_t)hva));
-		gmem_vm_close(world.vm);
-		close(world.fd);
+		leave(&world);
 	}
 }
 
-/* Whoever holds the last claim ends the VM. */
+/* Handles can be given up in any order: memory goes on working, and ends what it began. */
 static void the_vm_is_closed_first(void **state)
 {
 	struct world world = enter("7.3");
@@ -189,39 +216,24 @@ static void the_vm_is_closed_first(void **state)
 
 	(void)state;
 	assert_int_equal(gmem_bind(mem, 0, 0, 0, LENGTH, NULL), 0);
-	assert_int_equal(gmem_bind(other, 1, LENGTH, 0, LENGTH, NULL), 0);
-	hva = hva_of(&world, 0);
 	gmem_vm_close(world.vm);
+	assert_int_equal(gmem_bind(other, 1, LENGTH, 0, LENGTH, NULL), 0);
+	assert_int_equal(gmem_bind(other, 0, 2 * LENGTH, 0, LENGTH, NULL), -EEXIST);
 	assert_int_equal(slot_count(&world), 2);
+	hva = hva_of(&world, 1);
 	gmem_destroy(mem);
-	assert_int_equal(slot_count(&world), 1); /* the other memory has a claim on the VM, and goes on */
-	assert_false(is_mapped(hva));
+	assert_int_equal(slot_count(&world), 1); /* one memory's end is not another's */
+	assert_true(is_mapped(hva));
+	assert_int_equal(bound(other), 1);
 	assert_int_equal(gmem_unbind(other, 0), -ENOENT);
 	assert_int_equal(gmem_unbind(other, 1), 0);
-	assert_int_equal(gmem_bind(other, 1, LENGTH, 0, LENGTH, NULL), 0);
+	assert_int_equal(gmem_bind(other, 0, 0, 0, LENGTH, NULL), 0); /* numbers and addresses are free again */
 	gmem_destroy(other);
 	assert_int_equal(slot_count(&world), 0);
 	close(world.fd);
 }
 
-/* What destroyed memory had can be taken. */
-static void numbers_and_addresses_are_free_after_destroy(void **state)
-{
-	struct world world = enter("7.3");
-	struct gmem *mem = make(&world, 0, 0), *other = make(&world, 0, 0);
-
-	(void)state;
-	assert_int_equal(gmem_bind(mem, 0, 0, 0, LENGTH, NULL), 0);
-	gmem_destroy(mem);
-	assert_int_equal(gmem_bind(other, 0, 0, 0, LENGTH, NULL), 0);
-	assert_int_equal(bound(other), 1);
-	gmem_destroy(other);
-	gmem_vm_close(world.vm);
-	assert_int_equal(slot_count(&world), 0);
-	close(world.fd);
-}
-
-/* The nth call that destroying makes, in words; false past the last one. The injector only looks on. */
+/* The nth call that destroying bound memory makes, in words; false past the last one. The injector only looks on. */
 static bool nth_call_of_destroy(unsigned long nth, char *text, size_t room)
 {
 	struct world world = enter("7.3");
@@ -232,9 +244,8 @@ static bool nth_call_of_destroy(unsigned long nth, char *text, size_t room)
 	inject_arm(nth, INJECT_SHORT);
 	gmem_destroy(mem);
 	inject_disarm();
-	gmem_vm_close(world.vm);
 	snprintf(text, room, "%s", inject_describe());
-	close(world.fd);
+	leave(&world);
 	return inject_fired();
 }
 
@@ -275,19 +286,18 @@ static void the_mapping_of_a_stubborn_slot_stays(void **state)
 		listen();
 		stubborn = hva_of(&world, 0);
 		other = hva_of(&world, 1);
-		*stubborn = 42;
 		gmem_destroy(mem);
-		gmem_vm_close(world.vm);
 		gmem_set_log(0, NULL, NULL);
 		assert_int_equal(slot_count(&world), 1);
 		if (hva_of(&world, 0) == other)
 			other = stubborn; /* in which order they are deleted is the library's own */
 		stubborn = hva_of(&world, 0);
 		assert_int_equal(heard.errors, 1);
-		assert_non_null(strstr(heard.text, "gmem_destroy: 1 memslots cannot be deleted"));
+		assert_non_null(strstr(heard.text, "gmem_destroy: "));
 		assert_true(is_mapped(stubborn));
 		assert_false(is_mapped(other));
 		munmap(stubborn, 2 * MIB);
+		gmem_vm_close(world.vm);
 		close(world.fd);
 	}
 }
@@ -308,32 +318,12 @@ static void a_vm_that_is_gone_holds_nothing(void **state)
 		listen();
 		hva = hva_of(&world, 0);
 		gmem_destroy(mem);
-		gmem_vm_close(world.vm);
 		gmem_set_log(0, NULL, NULL);
 		assert_int_equal(heard.errors, 0);
 		assert_false(is_mapped(hva));
+		gmem_vm_close(world.vm);
 		close(world.fd);
 	}
-}
-
-static void the_program_deleted_it_itself(void **state)
-{
-	struct world world = enter("7.3");
-	struct gmem *mem = make(&world, 0, 0);
-	struct raw_slot slot = { .slot = 0, .file = -1 };
-	void *hva;
-
-	(void)state;
-	assert_int_equal(gmem_bind(mem, 0, 0, 0, LENGTH, NULL), 0);
-	hva = hva_of(&world, 0);
-	assert_int_equal(raw_set_slot(world.fd, &slot), 0);
-	listen();
-	gmem_destroy(mem);
-	gmem_vm_close(world.vm);
-	gmem_set_log(0, NULL, NULL);
-	assert_int_equal(heard.errors, 0);
-	assert_false(is_mapped(hva));
-	close(world.fd);
 }
 
 /* A copy of the handles in a child gives up the child's copy of the mappings, and not the parent's memslots. */
@@ -360,10 +350,8 @@ static void a_child_gives_up_its_copy(void **state)
 	assert_int_equal(gt_in_child(child_gives_up, both), 0);
 	assert_int_equal(slot_count(&world), 1);
 	assert_true(is_mapped(hva_of(&world, 0)));
-	assert_int_equal(gmem_unbind(mem, 0), 0);
 	gmem_destroy(mem);
-	gmem_vm_close(world.vm);
-	close(world.fd);
+	leave(&world);
 }
 
 /* Without a VM addresses are only recorded, by the same rules. */
@@ -382,7 +370,6 @@ static void no_vm(void **state)
 	assert_int_equal(gmem_bind(mem, 1, 0, MIB, MIB, NULL), -EEXIST);
 	assert_int_equal(gmem_bind(mem, 1, MIB, MIB, MIB, NULL), 0);
 	assert_int_equal(bound(mem), 2);
-	assert_int_equal(gmem_unmap(mem, 0, LENGTH), -EBUSY);
 	assert_int_equal(gmem_unbind(mem, 1), 0);
 	assert_int_equal(gmem_unbind(mem, 1), -ENOENT);
 	assert_int_equal(bound(mem), 1);
@@ -393,13 +380,12 @@ static void no_vm(void **state)
 static const struct gt_test tests[] = {
 	GT(unbound_slots_are_gone, GT_NEEDS_NOTHING),
 	GT(a_slot_that_cannot_be_deleted_stays, GT_NEEDS_NOTHING),
+	GT(a_slot_that_is_deleted_already, GT_NEEDS_NOTHING),
 	GT(destroyed_while_bound, GT_NEEDS_NOTHING),
 	GT(the_vm_is_closed_first, GT_NEEDS_NOTHING),
-	GT(numbers_and_addresses_are_free_after_destroy, GT_NEEDS_NOTHING),
 	GT(slots_go_before_their_mappings, GT_NEEDS_NOTHING),
 	GT(the_mapping_of_a_stubborn_slot_stays, GT_NEEDS_NOTHING),
 	GT(a_vm_that_is_gone_holds_nothing, GT_NEEDS_NOTHING),
-	GT(the_program_deleted_it_itself, GT_NEEDS_NOTHING),
 	GT(a_child_gives_up_its_copy, GT_NEEDS_NOTHING),
 	GT(no_vm, GT_NEEDS_NOTHING),
 };

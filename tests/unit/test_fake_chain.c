@@ -96,7 +96,7 @@ static void leave(struct gmem_vm *vm)
 	fakekvm_disable();
 }
 
-/* Design, section 4. */
+/* Best first. */
 static const struct {
 	enum gmem_task task;
 	enum gmem_mechanism order[MOST_ROWS]; /* 0 ends it */

@@ -19,7 +19,8 @@
 #define HIDDEN GMEM_NEED_HIDDEN
 
 /* A preset, and how libgmem sees it. */
-enum { NONE, FORBIDDEN, FORBIDDEN_VM, V6_1, V6_12, V6_18, V7_3, V7_3_VCPU, SWP, SNP, SNP_AUTO, TDX, TDX_AS_SNP, UP, FC, ARM64 };
+enum { NONE, FORBIDDEN, FORBIDDEN_VM, V6_1, V6_12, V6_18, V7_3, V7_3_VCPU, SWP, SNP,
+       SNP_AUTO, TDX, TDX_AS_SNP, UP, FC, ARM64, PKVM };
 
 struct machine {
 	const char *preset;
@@ -45,6 +46,7 @@ static const struct machine machines[] = {
 	[UP] = { "future-upstream", true, true, 0 },
 	[FC] = { "future-firecracker", true, true, 0 },
 	[ARM64] = { "arm64", true, true, 0 },
+	[PKVM] = { "arm64", true, false, GMEM_VM_PKVM },
 };
 
 static struct gmem_vcpu *vcpu;
@@ -122,6 +124,7 @@ static const struct choice choices[] = {
 	{ FC, GMEM_TASK_CREATE, HIDDEN, GMEM_MECH_GUEST_MEMFD, ON_FILE },
 	{ FC, GMEM_TASK_CREATE, HIDDEN | MAPPABLE | LAZY, GMEM_MECH_GUEST_MEMFD, ON_FILE },
 	{ ARM64, GMEM_TASK_CREATE, 0, GMEM_MECH_GUEST_MEMFD, ON_FILE },
+	{ PKVM, GMEM_TASK_CREATE, 0, GMEM_MECH_MEMFD, ON_MEMFD },
 
 	{ V6_1, GMEM_TASK_POPULATE, 0, GMEM_MECH_WRITE, ON_MEMFD },
 	{ V7_3, GMEM_TASK_POPULATE, 0, GMEM_MECH_MAPPING, ON_FILE },

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Every feature on every preset of the stand-in kernel, written from what kernels have and not from the code; and what a probe says besides. */
+/* Every feature on every preset of the stand-in kernel, written from what kernels have and not from the code. */
 #include <errno.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -346,7 +346,7 @@ static void a_vm_fd_is_enough(void **state)
 	leave(&world);
 }
 
-/* Before there is a VM, /dev/kvm tells what VMs can be made (section 14: CAPs), and nothing of a VM that is not there. */
+/* Before there is a VM, /dev/kvm tells what VMs can be made, and nothing of a VM that is not there. */
 static void without_a_vm_the_device_is_asked(void **state)
 {
 	static const struct {

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <gmem/memory.h>
 #include <gmem/vcpu.h>
 #include <gmem/vm.h>
 
@@ -284,6 +285,37 @@ static void permission_for_each_device(void **state)
 	}
 }
 
+/* The first memory of a VM, when nothing has been asked yet: a moment without fds or pages is an error, not a worse backing. */
+static bool creation_survives(const struct machine *machine, unsigned long nth, int error)
+{
+	struct gmem_info info = { .size = sizeof(info), .mechanism = GMEM_MECH_GUEST_MEMFD };
+	struct gmem_vm *vm = fresh_view(machine);
+	struct gmem *mem = NULL;
+	int r;
+
+	inject_arm(nth, error);
+	r = gmem_create(vm, RAW_PAGE, &mem, NULL);
+	inject_disarm();
+	if (r == 0)
+		gmem_query(mem, &info);
+	if (info.mechanism != GMEM_MECH_GUEST_MEMFD)
+		fail_msg("%s: \"%s\" memory", inject_describe(), gmem_mechanism_name((enum gmem_mechanism)info.mechanism));
+	gmem_destroy(mem);
+	gmem_vm_close(vm);
+	return inject_fired();
+}
+
+static void a_shortage_does_not_make_lesser_memory(void **state)
+{
+	static const struct machine machine = { .preset = "7.3", .has_vm = true };
+
+	(void)state;
+	for (unsigned long nth = 1; creation_survives(&machine, nth, EMFILE); nth++)
+		;
+	for (unsigned long nth = 1; creation_survives(&machine, nth, ENOMEM); nth++)
+		;
+}
+
 static void selinux_forbids_the_file(void **state)
 {
 	struct machine machine = { .preset = "7.3", .has_vm = true };
@@ -361,6 +393,7 @@ static const struct gt_test tests[] = {
 	GT(a_signal_is_not_absence, GT_NEEDS_NOTHING),
 	GT(a_dead_vm_is_not_absence, GT_NEEDS_NOTHING),
 	GT(permission_for_each_device, GT_NEEDS_NOTHING),
+	GT(a_shortage_does_not_make_lesser_memory, GT_NEEDS_NOTHING),
 	GT(selinux_forbids_the_file, GT_NEEDS_NOTHING),
 	GT(threads_agree, GT_NEEDS_NOTHING),
 };
