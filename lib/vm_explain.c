@@ -31,6 +31,17 @@ static bool find_backing(struct gmem_vm *vm, enum gmem_task task, struct gmemi_w
 	return true;
 }
 
+/* Creation ends with the code of a shortage rather than go on to a lesser way. */
+static bool is_chosen(struct gmem_vm *vm, const struct gmemi_chain_row *row, const struct gmemi_wish *wish)
+{
+	int shortage = 0, *for_good = row->task == GMEM_TASK_CREATE ? &shortage : NULL;
+	bool chosen = gmemi_chain_pick_for_good(vm, row->task, wish, NULL, for_good) == row;
+
+	if (shortage)
+		gmemi_tolerated();
+	return chosen;
+}
+
 static struct gmem_step explain(struct gmem_vm *vm, const struct gmemi_chain_row *row, struct gmemi_wish *wish)
 {
 	struct gmem_step step = { .mechanism = row->mechanism,
@@ -45,7 +56,7 @@ static struct gmem_step explain(struct gmem_vm *vm, const struct gmemi_chain_row
 	step.state = judgement.feature ? judgement.state : GMEM_UNDETERMINED;
 	step.why = judgement.why;
 	if (judgement.usable) {
-		step.chosen = gmemi_chain_pick(vm, row->task, wish, NULL) == row;
+		step.chosen = is_chosen(vm, row, wish);
 		step.why = step.chosen ? chosen : works;
 	}
 	return step;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* A shortage of the moment is the code of the call: it does not decide what the memory is made of. */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -51,6 +52,28 @@ static void a_shortage_is_the_calls_code(void **state)
 	check("mmap", ENOMEM);
 }
 
+/* While it lasts, no way is the one that will be used, and asking is no failure. */
+static void a_shortage_is_explained(void **state)
+{
+	struct gmem_step step = { .size = sizeof(step) };
+	char before[256];
+	struct gmem_vm *vm;
+	int fd;
+
+	(void)state;
+	fakekvm_enable(fakekvm_preset("7.3"));
+	fd = fakekvm_vm(NULL);
+	assert_int_equal(gmem_vm_open(fd, &vm, NULL), 0);
+	snprintf(before, sizeof(before), "%s", gmem_last_error());
+	fakekvm_script("KVM_CREATE_GUEST_MEMFD", EMFILE, 1000, 0);
+	for (uint32_t i = 0; gmem_vm_explain(vm, GMEM_TASK_CREATE, 0, 0, i, &step) > 0; i++)
+		assert_int_equal(step.chosen, 0);
+	assert_string_equal(gmem_last_error(), before);
+	gmem_vm_close(vm);
+	close(fd);
+	fakekvm_disable();
+}
+
 /* What is refused for good does let the next way be taken. */
 static void a_refusal_lets_the_next_way_be_taken(void **state)
 {
@@ -73,6 +96,7 @@ static void a_refusal_lets_the_next_way_be_taken(void **state)
 
 static const struct gt_test tests[] = {
 	GT(a_shortage_is_the_calls_code, GT_NEEDS_NOTHING),
+	GT(a_shortage_is_explained, GT_NEEDS_NOTHING),
 	GT(a_refusal_lets_the_next_way_be_taken, GT_NEEDS_NOTHING),
 };
 
