@@ -45,7 +45,7 @@ MICROVM_OBJ := $(call objects,program,$(MICROVM_SRC))
 
 LIBS := $(O)/libgmem.a $(O)/$(REALNAME) $(O)/libgmem.pc
 
-.PHONY: all demo install uninstall clean deps docs help
+.PHONY: all demo install uninstall clean deps docs help FORCE
 .DELETE_ON_ERROR:
 
 all: $(LIBS) $(O)/gmem-info $(O)/microvm $(patsubst $(S)/examples/%.c,$(O)/%,$(EXAMPLES))
@@ -78,10 +78,12 @@ $(O)/$(REALNAME): $(SHARED_OBJ) $(S)/lib/gmem.map
 		$(if $(SAN),,-Wl,-z,defs) $(SHARED_OBJ) -pthread
 	@ln -sf $(REALNAME) $(O)/$(SONAME) && ln -sf $(SONAME) $(O)/libgmem.so
 
-$(O)/libgmem.pc: $(S)/pkgconfig/libgmem.pc.in $(S)/include/gmem/base.h
+# Written anew whenever it would differ: the directories may be others than last time.
+$(O)/libgmem.pc: $(S)/pkgconfig/libgmem.pc.in FORCE
 	@mkdir -p $(@D)
-	$(call say,GEN,$(@F))sed -e 's|@PREFIX@|$(PREFIX)|;s|@LIBDIR@|$(LIBDIR)|;s|@INCLUDEDIR@|$(INCLUDEDIR)|;s|@VERSION@|$(VERSION)|' \
-		$< > $@
+	$(Q)sed -e 's|@PREFIX@|$(PREFIX)|;s|@LIBDIR@|$(LIBDIR)|;s|@INCLUDEDIR@|$(INCLUDEDIR)|;s|@VERSION@|$(VERSION)|' \
+		$< > $@.new
+	$(Q)if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 
 # --- programs ------------------------------------------------------------------------------------------------------------------
 

@@ -31,7 +31,6 @@ set -- examples/*.c
 echo "# PLAN $(($# + 5))"
 
 echo "# RUN install, with PREFIX and LIBDIR"
-rm -f "$build/libgmem.pc"
 make_ install
 verdict "install, with PREFIX and LIBDIR" $?
 
@@ -66,5 +65,4 @@ left=$(find "$dir/opt" ! -type d)
 [ -z "$left" ] || echo "$left"
 [ -z "$left" ]
 verdict "uninstall leaves no file" $?
-rm -f "$build/libgmem.pc"
 exit $bad
