@@ -7,8 +7,8 @@
 
 #include <gmem/base.h>
 
-/* The first line of every public function: names it in the sentence of a failure to come, and when it returns, with no lock held any
- * more, hands that sentence to the log. Calls nest: callbacks may call the library. */
+/* The first line of every public function: names it in the sentence of a failure to come, and when it returns, with no lock
+ * held any more, hands that sentence to the log. Calls nest: callbacks may call the library. */
 #define GMEMI_CALL() __attribute__((cleanup(gmemi_leave), unused)) const char *gmemi_previous = gmemi_enter(__func__)
 const char *gmemi_enter(const char *call);
 void gmemi_leave(const char **previous);

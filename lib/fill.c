@@ -126,7 +126,8 @@ static int put_parts(struct gmem *mem, uint64_t offset, const unsigned char *dat
 	return gmemi_refuse(-EINVAL, "this memory cannot be mapped: it takes whole pages only");
 }
 
-/* Pages out of the direct map that are there already say EEXIST on one branch (Firecracker's kernel). *by_row: write() itself failed. */
+/* Pages out of the direct map that are there already say EEXIST on one branch (Firecracker's kernel). *by_row: write() itself
+ * failed. */
 static int put_to_guest_memfd(struct gmem *mem, uint64_t offset, const unsigned char *data, uint64_t length, uint64_t *done,
 			      bool *by_row)
 {

@@ -17,11 +17,11 @@ struct gmemi_fill {
 /* Picks the mechanism: -EOPNOTSUPP when none works. */
 int gmemi_fill_begin(struct gmemi_fill *fill, struct gmem *mem, enum gmem_mechanism forced);
 enum gmem_mechanism gmemi_fill_mechanism(const struct gmemi_fill *fill);
-/* The file holds these bytes at offset when it returns 0; *done of them otherwise. Any alignment. A mechanism that turns out absent
- * is demoted, and the next goes on where it stopped. */
+/* The file holds these bytes at offset when it returns 0; *done of them otherwise. Any alignment. A mechanism that turns out
+ * absent is demoted, and the next goes on where it stopped. */
 int gmemi_fill_put(struct gmemi_fill *fill, uint64_t offset, const unsigned char *data, uint64_t length, uint64_t *done);
-/* How many bytes from offset on, at most length, are alike in this: surely absent from the file (*absent), or perhaps there. Both are
- * multiples of the page size. */
+/* How many bytes from offset on, at most length, are alike in this: surely absent from the file (*absent), or perhaps there.
+ * Both are multiples of the page size. */
 uint64_t gmemi_fill_extent(struct gmemi_fill *fill, uint64_t offset, uint64_t length, bool *absent);
 
 #endif

@@ -13,8 +13,8 @@ struct sink {
 
 #define TRIES 1000
 
-/* Read without a lock, so that a child forked at any moment is never stuck: a sequence number that is odd while the sink changes. A message
- * that meets a change which does not end is dropped. */
+/* Read without a lock, so that a child forked at any moment is never stuck: a sequence number that is odd while the sink
+ * changes. A message that meets a change which does not end is dropped. */
 static atomic_int wanted;
 static atomic_uint sequence;
 static pthread_mutex_t writers = PTHREAD_MUTEX_INITIALIZER;

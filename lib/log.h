@@ -7,7 +7,8 @@
 
 #include <stdarg.h>
 
-/* Says one line to the sink if it wants this level, unless this thread is in the sink already. No lock is held while the sink runs. */
+/* Says one line to the sink if it wants this level, unless this thread is in the sink already. No lock is held while the sink
+ * runs. */
 void gmemi_log(enum gmem_log_level level, const char *format, va_list arguments);
 
 #endif

@@ -51,9 +51,11 @@ bool gmemi_memory_mappable(const struct gmem *mem);
 int gmemi_memory_make(struct gmem *mem, enum gmem_backing backing, const char *name);
 
 /* memory_map.c */
-/* A writable mapping that covers [offset, offset + length), made if there is none, that nobody unmaps before gmemi_mapping_drop(). */
+/* A writable mapping that covers [offset, offset + length), made if there is none, that nobody unmaps before
+ * gmemi_mapping_drop(). */
 int gmemi_mapping_hold(struct gmem *mem, uint64_t offset, uint64_t length, struct gmemi_mapping **mapping);
-/* The same for as much as one mapping covers from offset on; where there is none, one of the whole memory is made if it can be. */
+/* The same for as much as one mapping covers from offset on; where there is none, one of the whole memory is made if it can
+ * be. */
 int gmemi_mapping_hold_some(struct gmem *mem, uint64_t offset, uint64_t length, struct gmemi_mapping **mapping);
 void gmemi_mapping_drop(struct gmem *mem, struct gmemi_mapping *mapping);
 static inline unsigned char *gmemi_mapping_at(const struct gmemi_mapping *mapping, uint64_t offset)

@@ -25,8 +25,8 @@ static uint32_t kvm_flags(uint64_t flags)
 	return (flags & GMEM_BIND_READONLY ? KVMI_MEM_READONLY : 0) | (flags & GMEM_BIND_DIRTY_LOG ? KVMI_MEM_LOG_DIRTY_PAGES : 0);
 }
 
-/* Guest faults on a memslot bound to its file never reach a pager, and KVM takes no other flag there; private memory has no other way,
- * and leaves it to KVM to say so. */
+/* Guest faults on a memslot bound to its file never reach a pager, and KVM takes no other flag there; private memory has no
+ * other way, and leaves it to KVM to say so. */
 static uint32_t flags_for(const struct gmem *mem, uint64_t flags)
 {
 	bool plain = (flags || mem->need & GMEM_NEED_LAZY) && !(mem->need & GMEM_NEED_PRIVATE); /* GMEM_BIND_PLAIN is a flag too */
@@ -293,8 +293,8 @@ static void unlock_slots(struct gmem_vm *vm)
 		pthread_mutex_unlock(&vm->slots_lock);
 }
 
-/* A VM that is dead, or not this process's (a forked child), cannot run on the mapping any more; a slot that the program deleted itself is
- * gone. Anything else: the guest may still run on it. */
+/* A VM that is dead, or not this process's (a forked child), cannot run on the mapping any more; a slot that the program
+ * deleted itself is gone. Anything else: the guest may still run on it. */
 static bool may_run_on(struct gmemi_slot *slot)
 {
 	int r = gmemi_vm_forked(slot->mem->vm) ? 0 : delete_slot(slot);

@@ -44,8 +44,8 @@ static int ask(struct gmem_vm *vm, enum gmem_feature feature)
 	return verdict.state == GMEM_PRESENT;
 }
 
-/* On a VM without private memory only a file that can be mapped serves the guest from the file (virt/kvm/guest_memfd.c), so memory
- * that the host shall not map is mappable too, and not shared. */
+/* On a VM without private memory only a file that can be mapped serves the guest from the file (virt/kvm/guest_memfd.c), so
+ * memory that the host shall not map is mappable too, and not shared. */
 static int access_flags(struct gmem *mem, uint64_t *flags)
 {
 	int r;

@@ -151,8 +151,8 @@ int gmemi_mapping_hold(struct gmem *mem, uint64_t offset, uint64_t length, struc
 	return r;
 }
 
-/* The whole memory is mapped where that can be: a memslot that is bound later uses the same mapping, and what was populated through it
- * is mapped already: measured, that saves a third of the guest's first touch. */
+/* The whole memory is mapped where that can be: a memslot that is bound later uses the same mapping, and what was populated
+ * through it is mapped already: measured, that saves a third of the guest's first touch. */
 static int add_whole(struct gmem *mem, uint64_t offset, uint64_t length, struct gmemi_mapping **mapping)
 {
 	int r = add(mem, 0, mem->length, true, NULL, mapping);
@@ -217,8 +217,8 @@ void gmemi_mapping_drop(struct gmem *mem, struct gmemi_mapping *mapping)
 	pthread_mutex_unlock(&mem->lock);
 }
 
-/* The caller may not know how far the library's own mappings reach, also where it was told of a part: those that reach beyond the range
- * stay. */
+/* The caller may not know how far the library's own mappings reach, also where it was told of a part: those that reach beyond
+ * the range stay. */
 static bool is_meant(const struct gmemi_mapping *m, uint64_t offset, uint64_t length)
 {
 	return m->own ? gmemi_range_contains(offset, length, m->offset, m->length)

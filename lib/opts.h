@@ -6,8 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Copies the caller's options (NULL = defaults) into a full local struct of `known` bytes. A shorter struct reads as zeros at the
- * end; a longer one must be zero there (-E2BIG). name is that of the struct, for the sentence. */
+/* Copies the caller's options (NULL = defaults) into a full local struct of `known` bytes. A shorter struct reads as zeros at
+ * the end; a longer one must be zero there (-E2BIG). name is that of the struct, for the sentence. */
 int gmemi_opts_in(void *local, size_t known, const void *opts, const char *name);
 #define GMEMI_OPTS_IN(local, opts) gmemi_opts_in(&(local), sizeof(local), (opts), #opts)
 

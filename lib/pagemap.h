@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Floor 1: the page map, two bits a page in a sealed memfd, changed by compare-and-swap so that several processes can share it. */
+/* Floor 1: the page map, two bits a page in a sealed memfd, changed by compare-and-swap so that several processes can share
+ * it. */
 #ifndef GMEMI_PAGEMAP_H
 #define GMEMI_PAGEMAP_H
 

@@ -109,7 +109,8 @@ static int store_pages(struct job *job, const unsigned char *data, uint64_t page
 	return 0;
 }
 
-/* How much of what is next can be dealt with in one way: whole pages, which may be zeros, or bytes, which are always written. */
+/* How much of what is next can be dealt with in one way: whole pages, which may be zeros, or bytes, which are always
+ * written. */
 static uint64_t next_part(const struct job *job, uint64_t length, bool *pages)
 {
 	uint64_t size = job->fill.mem->page_size, at = job->offset + job->done;

@@ -27,8 +27,8 @@ static int make_buffer(struct gmemi_input *input)
 	return 0;
 }
 
-/* Asking for holes moves the file offset, which is put back at the end. An opening of our own would not need that, but closing it would
- * drop the POSIX locks that the program has on the file. Only files have holes. */
+/* Asking for holes moves the file offset, which is put back at the end. An opening of our own would not need that, but closing
+ * it would drop the POSIX locks that the program has on the file. Only files have holes. */
 static int prepare_holes(struct gmemi_input *input, int64_t where)
 {
 	int is_file = gmemi_sys_is_file(input->fd);
@@ -100,7 +100,8 @@ static int64_t read_some(struct gmemi_input *input, size_t have, size_t want)
 	return gmemi_sys_read(input->fd, input->buffer + have, want - have);
 }
 
-/* Until there is as much as is wanted, so that pages stay whole. What was read before a failure counts: the failure comes next. */
+/* Until there is as much as is wanted, so that pages stay whole. What was read before a failure counts: the failure comes
+ * next. */
 static int64_t read_all(struct gmemi_input *input, size_t want)
 {
 	size_t have = 0;

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Floor 1: every system call of the library.
  *
- * All return a negative errno on failure, never -1. What the kernel should never answer becomes -EIO. fds are close-on-exec and 3
- * or more before anybody sees them. EINTR: calls that do bounded work are made again here. Reads, which may wait for somebody, return
- * it, and so does fallocate(), which on a memfd undoes what it did and would never end under frequent signals. */
+ * All return a negative errno on failure, never -1. What the kernel should never answer becomes -EIO. fds are close-on-exec and
+ * 3 or more before anybody sees them. EINTR: calls that do bounded work are made again here. Reads, which may wait for
+ * somebody, return it, and so does fallocate(), which on a memfd undoes what it did and would never end under frequent
+ * signals. */
 #ifndef GMEMI_SYS_H
 #define GMEMI_SYS_H
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Floor 2: the fallback chains as data. A row names a mechanism and what it needs; the function that does it belongs to the floor
- * above. */
+/* Floor 2: the fallback chains as data. A row names a mechanism and what it needs; the function that does it belongs to the
+ * floor above. */
 #ifndef GMEMI_VM_CHAIN_H
 #define GMEMI_VM_CHAIN_H
 
@@ -41,21 +41,22 @@ struct gmemi_judgement gmemi_chain_judge(struct gmem_vm *vm, const struct gmemi_
 /* The best usable row behind `after` (NULL = from the beginning), NULL if there is none. */
 const struct gmemi_chain_row *gmemi_chain_pick(struct gmem_vm *vm, enum gmem_task task, const struct gmemi_wish *wish,
 					       const struct gmemi_chain_row *after);
-/* The same for what is chosen for good, which must not hang on a shortage of the moment: NULL with *shortage, a code with a sentence, when
- * a row on the way could not be asked for want of fds or memory. */
+/* The same for what is chosen for good, which must not hang on a shortage of the moment: NULL with *shortage, a code with a
+ * sentence, when a row on the way could not be asked for want of fds or memory. */
 const struct gmemi_chain_row *gmemi_chain_pick_for_good(struct gmem_vm *vm, enum gmem_task task, const struct gmemi_wish *wish,
 							const struct gmemi_chain_row *after, int *shortage);
 /* A row failed at run time: true = with a code that means absent; it is then out of use for this VM, and the next may go on. */
 bool gmemi_chain_demote(struct gmem_vm *vm, const struct gmemi_chain_row *row, int error);
-/* A sentence that says of each row what is missing. -EOPNOTSUPP, or the code that withholds the first row that only needs leave. */
+/* A sentence that says of each row what is missing. -EOPNOTSUPP, or the code that withholds the first row that only needs
+ * leave. */
 int gmemi_chain_refuse(struct gmem_vm *vm, enum gmem_task task, const struct gmemi_wish *wish);
 
 /* What the row is for, where that is one backing; else 0. */
 enum gmem_backing gmemi_chain_backing(const struct gmemi_chain_row *row);
 enum gmem_backing gmemi_backing_of(enum gmem_mechanism made_by);
 
-/* vm_need.c: the feature with which a way to create memory serves a need; GMEM_FEATURE_NONE = it does by itself. Returns NULL, or why
- * that way never serves it. */
+/* vm_need.c: the feature with which a way to create memory serves a need; GMEM_FEATURE_NONE = it does by itself. Returns NULL,
+ * or why that way never serves it. */
 const char *gmemi_need_feature(enum gmem_mechanism way, uint64_t need, enum gmem_feature *feature);
 /* Checks what a caller asks for. 0 becomes GMEM_NEED_MAPPABLE, and huge pages by name become those of 2 MiB. */
 int gmemi_need_check(uint64_t *need, enum gmem_backing backing);

@@ -28,7 +28,8 @@ struct gmemi_verdict gmemi_from_error(const struct gmemi_probe_row *row, int err
 /* vm_probe_kvm.c */
 gmemi_probe_fn gmemi_probe_kvm, gmemi_probe_capability, gmemi_probe_kvm_wide, gmemi_probe_vm_ioctl, gmemi_probe_rfc_vm_ioctl, gmemi_probe_vcpu_ioctl,
 	gmemi_probe_pre_fault, gmemi_probe_rfc_vcpu_ioctl, gmemi_probe_userfault, gmemi_probe_sev;
-/* KVM_SET_USER_MEMORY_REGION2 with a memslot that cannot be made: -EBADF or -EEXIST when KVM knows these flags, -EINVAL when not. */
+/* KVM_SET_USER_MEMORY_REGION2 with a memslot that cannot be made: -EBADF or -EEXIST when KVM knows these flags, -EINVAL when
+ * not. */
 int gmemi_vm_slot_trial(struct gmem_vm *vm, uint32_t flags);
 
 /* vm_probe_gmem.c: trials on a guest_memfd of one page */

@@ -128,8 +128,8 @@ static int try_write(struct gmem_vm *vm, uint64_t flags)
 	return r >= 0 ? -ENODEV : (int)r; /* a byte that went in is none of the versions we know */
 }
 
-/* Kernels with the patch let every guest_memfd seek; others say ESPIPE. Two postings gave write() two different bits, and one of them
- * means something else in the other. */
+/* Kernels with the patch let every guest_memfd seek; others say ESPIPE. Two postings gave write() two different bits, and one
+ * of them means something else in the other. */
 static int find_write_flag(struct gmem_vm *vm, uint64_t *flag)
 {
 	int r = seek(vm, SHARED);
@@ -155,7 +155,8 @@ struct gmemi_verdict gmemi_probe_gmem_write(struct gmem_vm *vm, const struct gme
 	return gmemi_present(row);
 }
 
-/* Where bit 2 is not write(), it may be this: then the kernel cannot reach the page through its own map, and populating fails. */
+/* Where bit 2 is not write(), it may be this: then the kernel cannot reach the page through its own map, and populating
+ * fails. */
 struct gmemi_verdict gmemi_probe_no_direct_map(struct gmem_vm *vm, const struct gmemi_probe_row *row)
 {
 	struct gmemi_verdict write = gmemi_vm_verdict(vm, GMEM_FEATURE_GUEST_MEMFD_WRITE);

@@ -154,8 +154,8 @@ static int slot_trial(int vm_fd, uint32_t slot, uint32_t flags)
 	return gmemi_sys_ioctl(vm_fd, KVMI_SET_USER_MEMORY_REGION2, &region);
 }
 
-/* The flags are looked at before the fd, which is none, so no memslot can come of it. A slot in use says EINVAL to anything: several
- * are asked, from the end, where VMMs that count from 0 do not come. */
+/* The flags are looked at before the fd, which is none, so no memslot can come of it. A slot in use says EINVAL to anything:
+ * several are asked, from the end, where VMMs that count from 0 do not come. */
 int gmemi_vm_slot_trial(struct gmem_vm *vm, uint32_t flags)
 {
 	int slots = gmemi_sys_ioctl_value(vm->fd, KVMI_CHECK_EXTENSION, KVMI_CAP_NR_MEMSLOTS), r = -EINVAL;

@@ -5,18 +5,19 @@
  * Rules that hold for the whole library:
  *
  * - **Results.** A call returns 0, a small non-negative answer, or a negative errno value. `errno` itself is not part of the
- *   contract. Outputs are written on success only; a `done` output is written always, and the call can be made again
- *   to go on where it stopped: with `offset + done` and `length - done` if that is not 0, and its source moved on by `done` as well.
+ *   contract. Outputs are written on success only; a `done` output is written always, and the call can be made again to go on
+ *   where it stopped: with `offset + done` and `length - done` if that is not 0, and its source moved on by `done` as well.
  * - **Codes.** Codes of the kernel pass untouched. Codes the library makes itself have one meaning each: -EINVAL bad argument,
  *   -E2BIG an option of a later library (flag bit or non-zero tail of an options struct), -EOPNOTSUPP nothing here can do it,
- *   -EEXIST taken already, -EBUSY still in use, -ENOENT no such thing, -ESTALE handle used after fork,
- *   -ECANCELED a callback said no, -ENODATA the input ended, -EFBIG the memory is larger than RLIMIT_FSIZE, -EIO the kernel answered what it never should, -ENOMEM out of
- *   memory. gmem_last_error() says whether a code came from the kernel or from the library.
+ *   -EEXIST taken already, -EBUSY still in use, -ENOENT no such thing, -ESTALE handle used after fork, -ECANCELED a callback
+ *   said no, -ENODATA the input ended, -EFBIG the memory is larger than RLIMIT_FSIZE, -EIO the kernel answered what it never
+ *   should, -ENOMEM out of memory. gmem_last_error() says whether a code came from the kernel or from the library.
  * - **Optional arguments** travel in a struct whose first member is its size; NULL means defaults, and so does
  *   a struct whose other members are all zero. Reserved members must be zero.
  * - **Threads.** Every call names its class: *any* (any thread, any time), *object* (calls on this object must not overlap), or
  *   *callback* (the library calls it).
- * - **fds** passed in are duplicated and stay the caller's. Every fd of the library is close-on-exec and 3 or more.
+ * - **fds** passed in stay the caller's, and are duplicated where the library needs them beyond the call. Every fd of the
+ *   library is close-on-exec and 3 or more.
  * - **fork.** A handle used in a forked child fails with -ESTALE; giving it up there frees the child's copy only.
  * - The library prints nothing, sets no signal handler, changes no limit and never ends the process.
  */
@@ -46,8 +47,8 @@ enum gmem_log_level {
 
 /** Receives log messages.
  *
- * Called in the thread that had something to say, with no lock of the library held. It may call the library; messages from inside are
- * dropped.
+ * Called in the thread that had something to say, with no lock of the library held. It may call the library; messages from
+ * inside are dropped.
  *
  * @param user   the pointer given to gmem_set_log()
  * @param level  how severe it is
@@ -97,8 +98,8 @@ GMEM_API const char *gmem_version(void);
 
 /** The calling thread's last failure, as one sentence.
  *
- * It names the public call, the step that failed, the code, whether the kernel or the library made it, and what to check. It stays
- * until the next failing call in the same thread; a call that succeeds leaves it alone.
+ * It names the public call, the step that failed, the code, whether the kernel or the library made it, and what to check. It
+ * stays until the next failing call in the same thread; a call that succeeds leaves it alone.
  *
  * @return never NULL; "" if no call has failed in this thread; valid until this thread's next failing call
  *

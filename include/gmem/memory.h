@@ -2,8 +2,8 @@
 /** @file gmem/memory.h
  * Guest memory: one file, its mappings and its memslots.
  *
- * The usual end is: stop the vCPUs, gmem_unbind(), gmem_destroy(), gmem_vm_close(), give back address ranges. Any other order is safe
- * too: what others need lives on inside, and a memslot is deleted before its memory goes away.
+ * The usual end is: stop the vCPUs, gmem_unbind(), gmem_destroy(), gmem_vm_close(), give back address ranges. Any other order
+ * is safe too: what others need lives on inside, and a memslot is deleted before its memory goes away.
  */
 #ifndef GMEM_MEMORY_H
 #define GMEM_MEMORY_H
@@ -60,18 +60,18 @@ struct gmem_create_opts {
 struct gmem_map_opts {
 	uint64_t size;  /**< sizeof(struct gmem_map_opts) */
 	uint64_t flags; /**< GMEM_MAP_* */
-	/** Put the mapping exactly here, replacing whatever is mapped there; page-aligned, inside an address range that the caller
-	 * reserved with PROT_NONE (not checked) and keeps until gmem_unmap() or gmem_destroy() has given it back, as PROT_NONE.
-	 * NULL = anywhere. */
+	/** Put the mapping exactly here, replacing whatever is mapped there; page-aligned, inside an address range that the
+	 * caller reserved with PROT_NONE (not checked) and keeps until gmem_unmap() or gmem_destroy() has given it back, as
+	 * PROT_NONE. NULL = anywhere. */
 	void *address;
 };
 
 #define GMEM_BIND_READONLY (UINT64_C(1) << 0)  /**< The guest may only read; its writes become MMIO exits. */
-/** KVM records which pages the guest writes, for KVM_GET_DIRTY_LOG on the VM fd. Writes by the host, gmem_populate() too, are not in
- * the log. */
+/** KVM records which pages the guest writes, for KVM_GET_DIRTY_LOG on the VM fd. Writes by the host, gmem_populate() too, are
+ * not in the log. */
 #define GMEM_BIND_DIRTY_LOG (UINT64_C(1) << 1)
-/** Through the mapping, also where the file itself could be bound: dirty logging can then be switched on and off while bound. Means
- * nothing where the memory is no guest_memfd. */
+/** Through the mapping, also where the file itself could be bound: dirty logging can then be switched on and off while bound.
+ * Means nothing where the memory is no guest_memfd. */
 #define GMEM_BIND_PLAIN (UINT64_C(1) << 2)
 
 /** Options of gmem_bind(). */
@@ -109,25 +109,26 @@ struct gmem_info {
  * and shrinking. With GMEM_NEED_LAZY the page map is made too: a sealed memfd with two bits for every page.
  *
  * @param vm      the VM; the memory holds a claim on it
- * @param length  bytes, 2^62 at most, a multiple of the page size of the backing: without huge pages every multiple of 64 KiB is one, on
- *                every architecture
+ * @param length  bytes, 2^62 at most, a multiple of the page size of the backing: without huge pages every multiple of 64 KiB
+ *                is one, on every architecture
  * @param mem     out: the handle; give it up with gmem_destroy()
  * @param opts    options, or NULL
  * @return 0; -EINVAL a NULL argument, a bad length or option; -E2BIG an option of a later library; -EOPNOTSUPP nothing here
  *         satisfies the needs (the sentence names the missing piece), or the named backing cannot; -EACCES, -EPERM and other
  *         codes of the kernel: something here could, but it is withheld or could not be asked (the sentence says what to
- *         change; of several, the code is that of the best way); -ENOMEM out of memory or of free huge pages; -EMFILE or -ENFILE no fd left; -EFBIG longer than RLIMIT_FSIZE;
- *         -ESTALE after fork
+ *         change; of several, the code is that of the best way); -ENOMEM out of memory or of free huge pages; -EMFILE or
+ *         -ENFILE no fd left; -EFBIG longer than RLIMIT_FSIZE; -ESTALE after fork
  *
  * @threads{any} @blocks{bounded}
- * @kernel{memfd: any; guest_memfd that can be mapped: 6.18 (Documentation/virt/kvm/api.rst\, KVM_CREATE_GUEST_MEMFD)} @since{0.1}
+ * @kernel{memfd: any; guest_memfd that can be mapped: 6.18 (Documentation/virt/kvm/api.rst\, KVM_CREATE_GUEST_MEMFD)}
+ * @since{0.1}
  */
 GMEM_API int gmem_create(struct gmem_vm *vm, uint64_t length, struct gmem **mem, const struct gmem_create_opts *opts);
 
 /** Gives up the memory: deletes its memslots, removes its mappings, closes its files.
  *
- * A guest that still runs finds no memory there any more (KVM_EXIT_MMIO): stop its vCPUs first. Pages live on as long as another
- * process has the fd.
+ * A guest that still runs finds no memory there any more (KVM_EXIT_MMIO): stop its vCPUs first. Pages live on as long as
+ * another process has the fd.
  *
  * @param mem  from gmem_create(), or NULL; destroyed once, when no other call on it is under way
  *
@@ -137,8 +138,8 @@ GMEM_API void gmem_destroy(struct gmem *mem);
 
 /** Address of a mapping of a range; makes one unless one that covers it is there already.
  *
- * The mapping is shared, readable and (without GMEM_MAP_READONLY) writable. It belongs to the memory, not to the caller, and is not
- * counted: it lasts until somebody calls gmem_unmap() or gmem_destroy(). With `opts->address` a new mapping is always made.
+ * The mapping is shared, readable and (without GMEM_MAP_READONLY) writable. It belongs to the memory, not to the caller, and is
+ * not counted: it lasts until somebody calls gmem_unmap() or gmem_destroy(). With `opts->address` a new mapping is always made.
  *
  * @param mem      the memory; -EOPNOTSUPP if it cannot be mapped, which without GMEM_NEED_MAPPABLE may be so
  * @param offset   where the range begins in the memory; bytes, a multiple of the page size
@@ -146,7 +147,8 @@ GMEM_API void gmem_destroy(struct gmem *mem);
  * @param address  out: where the range begins in this process
  * @param opts     options, or NULL
  * @return 0; -EINVAL a bad argument, or `opts->address` overlaps a mapping of this memory; -E2BIG an option of a later library;
- *         -EOPNOTSUPP; -ENOMEM no address space, or no huge page is free; -ESTALE after fork
+ *         -EOPNOTSUPP; -ENOMEM no address space, or no huge page is free; -EAGAIN of mmap() under mlockall(); -ESTALE after
+ *         fork
  *
  * @threads{any} @blocks{bounded} @kernel{guest_memfd: 6.18; others any} @since{0.1}
  */
@@ -158,8 +160,8 @@ GMEM_API int gmem_map(struct gmem *mem, uint64_t offset, uint64_t length, void *
  * @param offset  bytes, a multiple of the page size
  * @param length  bytes, a multiple of the page size, not 0, within the memory
  * @return 0, also when nothing was mapped there; -EINVAL a bad argument, or a mapping lies only partly in the range (nothing
- *         was changed); -EBUSY a memslot or a call in another thread uses one of them (nothing was changed); a code of munmap():
- *         mappings before the failing one are gone; -ESTALE after fork
+ *         was changed); -EBUSY a memslot or a call in another thread uses one of them (nothing was changed); a code of
+ *         munmap(): mappings before the failing one are gone; -ESTALE after fork
  *
  * @threads{any} @blocks{bounded} @kernel{any} @since{0.1}
  */
@@ -168,17 +170,19 @@ GMEM_API int gmem_unmap(struct gmem *mem, uint64_t offset, uint64_t length);
 /** Puts a range into the guest's physical address space, through one memslot.
  *
  * Memory on a guest_memfd is bound to its file, unless a flag or GMEM_NEED_LAZY wants a plain memslot over a mapping of it.
- * `userspace_addr` of the memslot is always a mapping that covers the whole range, writable and the newest if there are several, made
- * by the call where there is none (memory that cannot be mapped has none). So map a flat view first, and bind by the same ranges.
+ * `userspace_addr` of the memslot is always a mapping that covers the whole range, writable and the newest if there are
+ * several, made by the call where there is none (memory that cannot be mapped has none). So map a flat view first, and bind by
+ * the same ranges.
  *
- * The same slot, gpa and range again: with the same flags nothing happens; GMEM_BIND_DIRTY_LOG can be switched on and off on a plain
- * memslot. Nothing else can change while bound: a guest_memfd that is to be logged later is bound with GMEM_BIND_PLAIN each time.
+ * The same slot, gpa and range again: with the same flags nothing happens; GMEM_BIND_DIRTY_LOG can be switched on and off on a
+ * plain memslot. Nothing else can change while bound: a guest_memfd that is to be logged later is bound with GMEM_BIND_PLAIN
+ * each time.
  *
- * KVM lets a change of memslots wait until vCPUs have left the page faults they are in: a thread that serves their faults must not make
- * this call, nor gmem_unbind() or gmem_destroy().
+ * KVM lets a change of memslots wait until vCPUs have left the page faults they are in: a thread that serves their faults must
+ * not make this call, nor gmem_unbind() or gmem_destroy().
  *
- * Memslots that the program sets by itself in the same VM are not known to libgmem; KVM refuses overlaps with them. Without a VM only
- * overlaps are checked.
+ * Memslots that the program sets by itself in the same VM are not known to libgmem; KVM refuses overlaps with them. Without a
+ * VM only overlaps are checked.
  *
  * @param mem     the memory
  * @param slot    KVM's memslot number; the address space in bits 16 and up
@@ -187,9 +191,9 @@ GMEM_API int gmem_unmap(struct gmem *mem, uint64_t offset, uint64_t length);
  * @param length  bytes, a multiple of the host's page size, not 0, within the memory
  * @param opts    options, or NULL
  * @return 0; -EINVAL a bad argument (the kernel too says so of a slot number or gpa out of range); -E2BIG an option of a later
- *         library; -EEXIST the slot is bound to something else, the guest addresses are taken, or the memory is a guest_memfd and
- *         part of the range is bound to its file already; -EOPNOTSUPP the flags need a mapping and the memory has none, or cannot
- *         be changed while bound; -EIO the VM belongs to another process; -ENOMEM; -ESTALE after fork
+ *         library; -EEXIST the slot is bound to something else, the guest addresses are taken, or the memory is a guest_memfd
+ *         and part of the range is bound to its file already; -EOPNOTSUPP the flags need a mapping and the memory has none, or
+ *         cannot be changed while bound; -EIO the VM belongs to another process; -ENOMEM; -ESTALE after fork
  *
  * @threads{any} @blocks{waits} (for faults under way)
  * @kernel{guest_memfd: KVM_SET_USER_MEMORY_REGION2\, 6.8 (virt/kvm/kvm_main.c); others any. Without a VM: none} @since{0.1}
@@ -220,8 +224,8 @@ GMEM_API int gmem_query(const struct gmem *mem, struct gmem_info *info);
 
 /** Lends a file, for a VMM's own use: to pass it to another process, or to look at it.
  *
- * The fd belongs to the memory: do not close it. A guest_memfd can be mapped where the memory can, and has no read() or write(); the file
- * offset of a memfd is the library's.
+ * The fd belongs to the memory: do not close it. A guest_memfd can be mapped where the memory can, and has no read() or
+ * write(); the file offset of a memfd is the library's.
  *
  * @param mem   the memory
  * @param kind  which file

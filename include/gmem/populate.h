@@ -2,8 +2,8 @@
 /** @file gmem/populate.h
  * Puts content into guest memory before the guest needs it.
  *
- * Ranges here are in bytes, not pages: a kernel image or a device tree of odd size goes in as it is, and a call that stopped in the
- * middle of a page can be gone on with. Bytes of a page outside the range keep what they are (zeros, in new memory).
+ * Ranges here are in bytes, not pages: a kernel image or a device tree of odd size goes in as it is, and a call that stopped in
+ * the middle of a page can be gone on with. Bytes of a page outside the range keep what they are (zeros, in new memory).
  *
  * To go on after -EINTR, -EAGAIN or -ECANCELED:
  *
@@ -14,8 +14,8 @@
  *                     break;
  *     }
  *
- * A vCPU may run meanwhile: it sees the old or the new content of each byte in the range. Calls on overlapping ranges at the same time
- * leave either content, byte by byte.
+ * A vCPU may run meanwhile: it sees the old or the new content of each byte in the range. Calls on overlapping ranges at the
+ * same time leave either content, byte by byte.
  */
 #ifndef GMEM_POPULATE_H
 #define GMEM_POPULATE_H
@@ -28,8 +28,9 @@ extern "C" {
 
 struct gmem;
 
-/** Allocate pages of zeros too. Without it, pages that are zero in the source and absent in the memory are left absent: they read
- * as zeros and cost nothing. A page that exists, or may exist (the kernel does not tell of huge pages), is always overwritten. */
+/** Allocate pages of zeros too. Without it, pages that are zero in the source and absent in the memory are left absent: they
+ * read as zeros and cost nothing. A page that exists, or may exist (the kernel does not tell of huge pages), is always
+ * overwritten. */
 #define GMEM_POPULATE_KEEP_ZEROS (UINT64_C(1) << 0)
 
 /** Told of progress after every step of a populate call.
@@ -49,7 +50,8 @@ typedef int (*gmem_progress_fn)(void *user, uint64_t done, uint64_t length);
 struct gmem_populate_opts {
 	uint64_t size;             /**< sizeof(struct gmem_populate_opts) */
 	uint64_t flags;            /**< GMEM_POPULATE_* */
-	uint64_t chunk;            /**< bytes a step at most, but for holes and zeros; a multiple of the page size, 1 GiB at most; 0 = chosen */
+	uint64_t chunk;            /**< bytes a step at most, but for holes and zeros; a multiple of the page size, 1 GiB at most;
+				        0 = chosen */
 	gmem_progress_fn progress; /**< told after every step, or NULL */
 	void *user;                /**< for `progress` */
 	uint32_t mechanism;        /**< force this enum gmem_mechanism (tests, benchmarks); 0 = the best that works */
@@ -58,8 +60,9 @@ struct gmem_populate_opts {
 
 /** Fills shared memory from a buffer.
  *
- * In the page map, if the memory has one, a page counts as filled once its last byte has been populated, so a page is best not divided
- * between threads, and the tail of a last page is best populated too: a pager may fill a page that is not; pages that were left absent count as discarded, which is zeros.
+ * In the page map, if the memory has one, a page counts as filled once its last byte has been populated: a page is best not
+ * divided between threads, and the tail of a last page is best populated too, since a pager fills a page that is not filled.
+ * Pages that were left absent count as discarded, which is zeros.
  *
  * @param mem     the memory
  * @param offset  where to begin in the memory; bytes, at any alignment
@@ -68,9 +71,9 @@ struct gmem_populate_opts {
  * @param done    out, may be NULL, else always written: bytes dealt with
  * @param opts    options, or NULL
  * @return 0; -EINVAL a bad argument or option, or part of a page in memory that only takes whole pages (no GMEM_NEED_MAPPABLE);
- *         -E2BIG an option of a later library; -EOPNOTSUPP nothing here can fill this
- *         memory, or the forced mechanism cannot; -ECANCELED the progress callback said stop; -ENOMEM, -ENOSPC or -EFAULT of the
- *         kernel: out of memory or huge pages; -ESTALE after fork
+ *         -E2BIG an option of a later library; -EOPNOTSUPP nothing here can fill this memory, or the forced mechanism cannot;
+ *         -ECANCELED the progress callback said stop; -ENOMEM, -ENOSPC or -EFAULT of the kernel: out of memory or huge pages;
+ *         -EFBIG RLIMIT_FSIZE was lowered below the memory; -ESTALE after fork
  *
  * @threads{any} @blocks{bounded} @kernel{memfd: any; guest_memfd: 6.18} @since{0.1}
  */
@@ -79,8 +82,9 @@ GMEM_API int gmem_populate(struct gmem *mem, uint64_t offset, uint64_t length, c
 
 /** Fills shared memory from a file, memfd, pipe or stream socket (of a packet, what does not fit is lost).
  *
- * Holes of a file are not read: they are zeros. When the input ends early the result is -ENODATA and everything that was there is
- * in: `done` is exact to the byte. For a program that gave all its memory as `length` to load a file of any size that is success.
+ * Holes of a file are not read: they are zeros. When the input ends early the result is -ENODATA and everything that was there
+ * is in: `done` is exact to the byte. For a program that gave all its memory as `length` to load a file of any size that is
+ * success.
  *
  * @param mem        the memory
  * @param offset     where to begin in the memory; bytes, at any alignment
@@ -88,13 +92,13 @@ GMEM_API int gmem_populate(struct gmem *mem, uint64_t offset, uint64_t length, c
  * @param fd         readable; where it can seek its file offset is not used, and that of a regular file
  *                   moves during the call and is put back: who relies on it makes no other call on the same open file
  * @param fd_offset  where to begin in the file; ignored for what cannot seek
- * @param done       out, may be NULL, else always written: bytes dealt with. For a pipe or socket: bytes consumed from it and put into
- *                   memory; none is consumed and lost, except by a failure to store what was just read (at most one step)
+ * @param done       out, may be NULL, else always written: bytes dealt with. For a pipe or socket: bytes consumed from it and
+ *                   put into memory; none is consumed and lost, except by a failure to store what was just read (at most one
+ *                   step)
  * @param opts       options, or NULL
  * @return 0; -ENODATA the input ended before `length`; -EAGAIN nothing to read now on a non-blocking `fd`: poll it and go on;
- *         -EINTR a signal whose handler has no SA_RESTART came while
- *         waiting for input: go on; -EBADF, -EISDIR, -EIO and other codes of read(); else as
- *         gmem_populate()
+ *         -EINTR a signal whose handler has no SA_RESTART came while waiting for input: go on; -EBADF, -EISDIR, -EIO and other
+ *         codes of read(); else as gmem_populate()
  *
  * @threads{any} @blocks{waits} (for the input) @kernel{memfd: any; guest_memfd: 6.18} @since{0.1}
  */

@@ -134,8 +134,8 @@ struct gmem_step {
 
 /** Makes libgmem's view of a VM.
  *
- * Nothing is probed yet and nothing happens to the VM. The library keeps a duplicate of the fd, so the program may close its own at
- * once: the VM lives at least as long as the handle and the memory made from it.
+ * Nothing is probed yet and nothing happens to the VM. The library keeps a duplicate of the fd, so the program may close its
+ * own at once: the VM lives at least as long as the handle and the memory made from it.
  *
  * @param vm_fd  result of KVM_CREATE_VM in this process, duplicated; or -1: no VM. Then memory is memfd or hugetlb memory, and
  *               binding records addresses only.
@@ -163,7 +163,8 @@ GMEM_API void gmem_vm_close(struct gmem_vm *vm);
 /** Asks whether a feature works here, by trying it without side effects; never by a kernel version.
  *
  * The first call tries, and answers `present` and `absent` are remembered; `forbidden` and `undetermined` are asked again each
- * time, since permissions and limits change, and so are free huge pages and device nodes. An answer that needs a vCPU and is not remembered waits for one to leave KVM_RUN.
+ * time, since permissions and limits change, and so are free huge pages and device nodes. An answer that needs a vCPU and is
+ * not remembered waits for one to leave KVM_RUN.
  *
  * @param vm       the VM
  * @param feature  what to ask
@@ -185,8 +186,8 @@ GMEM_API int gmem_vm_probe(struct gmem_vm *vm, enum gmem_feature feature, struct
  * @param backing  enum gmem_backing of memory.h, as in the options of gmem_create(); 0 = the best
  * @param index  row number, from 0, best first
  * @param step   out: the row
- * @return 1 = `step` was filled; 0 = the chain has no such row; -EINVAL `vm` or `step` is NULL, `task` or `backing` is
- *         unknown, the needs contradict each other, or `step->size` is below 8; -E2BIG a need of a later library, or a size above 4096;
+ * @return 1 = `step` was filled; 0 = the chain has no such row; -EINVAL `vm` or `step` is NULL, `task` or `backing` is unknown,
+ *         the needs contradict each other, or `step->size` is below 8; -E2BIG a need of a later library, or a size above 4096;
  *         -ESTALE after fork
  *
  * @threads{any} @blocks{waits} (as gmem_vm_probe()) @kernel{none} @since{0.1}

@@ -20,26 +20,42 @@ static uint32_t backing_of(const struct gmem *mem)
 	return info.backing;
 }
 
+struct scene {
+	int fd;
+	struct gmem_vm *vm;
+};
+
+static struct scene enter(void)
+{
+	struct scene s;
+
+	fakekvm_enable(fakekvm_preset("7.3"));
+	s.fd = fakekvm_vm(NULL);
+	assert_int_equal(gmem_vm_open(s.fd, &s.vm, NULL), 0);
+	return s;
+}
+
+static void leave(const struct scene *s, struct gmem *mem)
+{
+	gmem_destroy(mem);
+	gmem_vm_close(s->vm);
+	close(s->fd);
+	fakekvm_disable();
+}
+
 /* The first question about guest_memfd meets the shortage; the second call finds that it works. */
 static void check(const char *call, int error)
 {
+	struct scene s = enter();
 	struct gmem *mem = NULL;
-	struct gmem_vm *vm;
-	int fd;
 
-	fakekvm_enable(fakekvm_preset("7.3"));
-	fd = fakekvm_vm(NULL);
-	assert_int_equal(gmem_vm_open(fd, &vm, NULL), 0);
 	fakekvm_script(call, error, 1, 0);
-	assert_int_equal(gmem_create(vm, LENGTH, &mem, NULL), -error);
+	assert_int_equal(gmem_create(s.vm, LENGTH, &mem, NULL), -error);
 	assert_null(mem);
 	assert_non_null(strstr(gmem_last_error(), "gmem_create: "));
-	assert_int_equal(gmem_create(vm, LENGTH, &mem, NULL), 0);
+	assert_int_equal(gmem_create(s.vm, LENGTH, &mem, NULL), 0);
 	assert_int_equal(backing_of(mem), GMEM_BACKING_GUEST_MEMFD);
-	gmem_destroy(mem);
-	gmem_vm_close(vm);
-	close(fd);
-	fakekvm_disable();
+	leave(&s, mem);
 }
 
 static void a_shortage_is_the_calls_code(void **state)
@@ -56,42 +72,29 @@ static void a_shortage_is_the_calls_code(void **state)
 static void a_shortage_is_explained(void **state)
 {
 	struct gmem_step step = { .size = sizeof(step) };
+	struct scene s = enter();
 	char before[256];
-	struct gmem_vm *vm;
-	int fd;
 
 	(void)state;
-	fakekvm_enable(fakekvm_preset("7.3"));
-	fd = fakekvm_vm(NULL);
-	assert_int_equal(gmem_vm_open(fd, &vm, NULL), 0);
 	snprintf(before, sizeof(before), "%s", gmem_last_error());
 	fakekvm_script("KVM_CREATE_GUEST_MEMFD", EMFILE, 1000, 0);
-	for (uint32_t i = 0; gmem_vm_explain(vm, GMEM_TASK_CREATE, 0, 0, i, &step) > 0; i++)
+	for (uint32_t i = 0; gmem_vm_explain(s.vm, GMEM_TASK_CREATE, 0, 0, i, &step) > 0; i++)
 		assert_int_equal(step.chosen, 0);
 	assert_string_equal(gmem_last_error(), before);
-	gmem_vm_close(vm);
-	close(fd);
-	fakekvm_disable();
+	leave(&s, NULL);
 }
 
 /* What is refused for good does let the next way be taken. */
 static void a_refusal_lets_the_next_way_be_taken(void **state)
 {
-	struct gmem_vm *vm;
+	struct scene s = enter();
 	struct gmem *mem;
-	int fd;
 
 	(void)state;
-	fakekvm_enable(fakekvm_preset("7.3"));
-	fd = fakekvm_vm(NULL);
-	assert_int_equal(gmem_vm_open(fd, &vm, NULL), 0);
 	fakekvm_script("KVM_CREATE_GUEST_MEMFD", EACCES, 100, 0);
-	assert_int_equal(gmem_create(vm, LENGTH, &mem, NULL), 0);
+	assert_int_equal(gmem_create(s.vm, LENGTH, &mem, NULL), 0);
 	assert_int_equal(backing_of(mem), GMEM_BACKING_MEMFD);
-	gmem_destroy(mem);
-	gmem_vm_close(vm);
-	close(fd);
-	fakekvm_disable();
+	leave(&s, mem);
 }
 
 static const struct gt_test tests[] = {
