@@ -26,7 +26,7 @@ struct gmemi_verdict gmemi_forbidden(const struct gmemi_probe_row *row, int erro
 struct gmemi_verdict gmemi_from_error(const struct gmemi_probe_row *row, int error, const char *hint);
 
 /* vm_probe_kvm.c */
-gmemi_probe_fn gmemi_probe_kvm, gmemi_probe_capability, gmemi_probe_kvm_wide, gmemi_probe_vm_ioctl, gmemi_probe_rfc_vm_ioctl, gmemi_probe_vcpu_ioctl,
+gmemi_probe_fn gmemi_probe_kvm, gmemi_probe_capability, gmemi_probe_kvm_wide, gmemi_probe_vm_ioctl, gmemi_probe_rfc_vm_ioctl,
 	gmemi_probe_pre_fault, gmemi_probe_rfc_vcpu_ioctl, gmemi_probe_userfault, gmemi_probe_sev;
 /* KVM_SET_USER_MEMORY_REGION2 with a memslot that cannot be made: -EBADF or -EEXIST when KVM knows these flags, -EINVAL when
  * not. */

@@ -105,7 +105,7 @@ struct gmemi_verdict gmemi_probe_rfc_vm_ioctl(struct gmem_vm *vm, const struct g
 	return gmemi_probe_vm_ioctl(vm, row);
 }
 
-struct gmemi_verdict gmemi_probe_vcpu_ioctl(struct gmem_vm *vm, const struct gmemi_probe_row *row)
+static struct gmemi_verdict vcpu_ioctl(struct gmem_vm *vm, const struct gmemi_probe_row *row)
 {
 	int fd, r;
 
@@ -131,14 +131,14 @@ struct gmemi_verdict gmemi_probe_pre_fault(struct gmem_vm *vm, const struct gmem
 	r = gmemi_sys_ioctl_value(vm->fd, KVMI_CHECK_EXTENSION, KVMI_CAP_PRE_FAULT_MEMORY);
 	if (r < 0)
 		return gmemi_from_error(row, r, NULL);
-	return r == 0 ? gmemi_absent(row, 0) : gmemi_probe_vcpu_ioctl(vm, row);
+	return r == 0 ? gmemi_absent(row, 0) : vcpu_ioctl(vm, row);
 }
 
 struct gmemi_verdict gmemi_probe_rfc_vcpu_ioctl(struct gmem_vm *vm, const struct gmemi_probe_row *row)
 {
 	if (!(vm->flags & GMEM_VM_RFC_IOCTLS))
 		return gmemi_undetermined(row, 0, rfc_hint);
-	return gmemi_probe_vcpu_ioctl(vm, row);
+	return vcpu_ioctl(vm, row);
 }
 
 static int slot_trial(int vm_fd, uint32_t slot, uint32_t flags)
