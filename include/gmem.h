@@ -9,6 +9,7 @@
 #include <gmem/vm.h>
 #include <gmem/vcpu.h>
 #include <gmem/memory.h>
+#include <gmem/source.h>
 #include <gmem/populate.h>
 
 #endif

@@ -14,7 +14,7 @@
 static _Thread_local struct last {
 	const char *call;
 	bool failed; /* draft is to become text */
-	char draft[400], text[400];
+	char draft[sizeof(struct gmemi_sentence)], text[sizeof(struct gmemi_sentence)];
 } last = { .call = NO_CALL };
 
 static const struct {
@@ -60,6 +60,18 @@ void gmemi_leave(const char **previous)
 void gmemi_tolerated(void)
 {
 	last.failed = false;
+}
+
+void gmemi_sentence_take(struct gmemi_sentence *sentence)
+{
+	memcpy(sentence->text, last.draft, sizeof(sentence->text));
+	last.failed = false;
+}
+
+void gmemi_sentence_give(const struct gmemi_sentence *sentence)
+{
+	memcpy(last.draft, sentence->text, sizeof(last.draft));
+	last.failed = true;
 }
 
 const char *gmemi_entered(void)

@@ -23,6 +23,13 @@ int gmemi_failed(int code, const char *step, const char *advice);
 /* The failure last reported in this call is dealt with: it is neither the caller's nor the log's. */
 void gmemi_tolerated(void);
 
+/* The sentence of a failure, on its way from the thread that met it to the one that returns it. */
+struct gmemi_sentence {
+	char text[400];
+};
+void gmemi_sentence_take(struct gmemi_sentence *sentence);
+void gmemi_sentence_give(const struct gmemi_sentence *sentence);
+
 /* Says one line to the log. The sink may call the library: the sentence and the call's name are put back after. */
 __attribute__((format(printf, 2, 3))) void gmemi_note(enum gmem_log_level level, const char *format, ...);
 

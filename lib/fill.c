@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include "err.h"
 #include "range.h"
@@ -12,11 +11,14 @@
 #include "uapi/mman.h"
 #include "vm_chain.h"
 
+#define MUCH (UINT64_C(16) << 20) /* bytes, which mincore() takes longer over than one cachestat() */
+
 static struct gmemi_wish wish_of(const struct gmemi_fill *fill)
 {
 	return (struct gmemi_wish){ .need = fill->mem->need,
 				    .backing = gmemi_memory_shared_backing(fill->mem),
-				    .forced = fill->forced };
+				    .forced = fill->forced,
+				    .splices = fill->splices };
 }
 
 /* The next mechanism behind the present one, or the first. */
@@ -32,10 +34,20 @@ static int pick(struct gmemi_fill *fill)
 	return 0;
 }
 
-int gmemi_fill_begin(struct gmemi_fill *fill, struct gmem *mem, enum gmem_mechanism forced)
+/* No copy through a buffer: the best, for those who can use it. */
+static bool pick_splice(struct gmemi_fill *fill)
 {
-	*fill = (struct gmemi_fill){ .mem = mem, .forced = forced };
-	return pick(fill);
+	struct gmemi_wish wish = wish_of(fill);
+
+	wish.forced = GMEM_MECH_SPLICE;
+	fill->row = gmemi_chain_pick(fill->mem->vm, GMEM_TASK_POPULATE, &wish, NULL);
+	return fill->row;
+}
+
+int gmemi_fill_begin(struct gmemi_fill *fill, struct gmem *mem, enum gmem_mechanism forced, bool splices)
+{
+	*fill = (struct gmemi_fill){ .mem = mem, .forced = forced, .splices = splices };
+	return splices && !forced && pick_splice(fill) ? 0 : pick(fill);
 }
 
 enum gmem_mechanism gmemi_fill_mechanism(const struct gmemi_fill *fill)
@@ -77,8 +89,7 @@ static int allocate(const struct gmem *mem, uint64_t offset, uint64_t length)
 	return 0;
 }
 
-/* Allocates, clears and maps in bulk; what cannot be had is an error here, where a touch would be SIGBUS. */
-static int prepare(struct gmem *mem, const struct gmemi_mapping *m, uint64_t offset, uint64_t length)
+int gmemi_fill_prepare_mapped(struct gmem *mem, const struct gmemi_mapping *m, uint64_t offset, uint64_t length)
 {
 	uint64_t first = gmemi_round_down(offset, mem->page_size);
 	uint64_t size = gmemi_round_down(offset + length - first + mem->page_size - 1, mem->page_size);
@@ -92,6 +103,30 @@ static int prepare(struct gmem *mem, const struct gmemi_mapping *m, uint64_t off
 	return r < 0 ? gmemi_failed(r, "madvise(MADV_POPULATE_WRITE)", "private or poisoned pages, or out of memory?") : 0;
 }
 
+int gmemi_fill_prepare(struct gmem *mem, uint64_t offset, uint64_t length)
+{
+	struct gmemi_mapping *m;
+	int r;
+
+	if (!gmemi_memory_mappable(mem))
+		return allocate(mem, offset, length);
+	while (length) {
+		uint64_t size;
+
+		r = gmemi_mapping_hold_some(mem, offset, length, &m);
+		if (r < 0)
+			return r;
+		size = gmemi_min(length, m->offset + m->length - offset);
+		r = gmemi_fill_prepare_mapped(mem, m, offset, size);
+		gmemi_mapping_drop(mem, m);
+		if (r < 0)
+			return r;
+		offset += size;
+		length -= size;
+	}
+	return 0;
+}
+
 static int put_by_mapping(struct gmem *mem, uint64_t offset, const unsigned char *data, uint64_t length, uint64_t *done)
 {
 	while (*done < length) {
@@ -102,7 +137,7 @@ static int put_by_mapping(struct gmem *mem, uint64_t offset, const unsigned char
 		if (r < 0)
 			return r;
 		size = gmemi_min(length - *done, m->offset + m->length - at);
-		r = prepare(mem, m, at, size);
+		r = gmemi_fill_prepare_mapped(mem, m, at, size);
 		if (r == 0)
 			memcpy(gmemi_mapping_at(m, at), data + *done, (size_t)size);
 		gmemi_mapping_drop(mem, m);
@@ -158,6 +193,15 @@ static int put(struct gmemi_fill *fill, uint64_t offset, const unsigned char *da
 	return put_to_guest_memfd(mem, offset, data, length, done, by_row);
 }
 
+int gmemi_fill_demote(struct gmemi_fill *fill, int error)
+{
+	if (!gmemi_chain_demote(fill->mem->vm, fill->row, error))
+		return error;
+	if (fill->row->mechanism == GMEM_MECH_SPLICE)
+		fill->row = NULL; /* it came first, out of its turn */
+	return pick(fill);
+}
+
 int gmemi_fill_put(struct gmemi_fill *fill, uint64_t offset, const unsigned char *data, uint64_t length, uint64_t *done)
 {
 	*done = 0;
@@ -165,66 +209,47 @@ int gmemi_fill_put(struct gmemi_fill *fill, uint64_t offset, const unsigned char
 		bool by_row;
 		int r = put(fill, offset, data, length, done, &by_row);
 
-		if (r == 0 || !by_row || !gmemi_chain_demote(fill->mem->vm, fill->row, r))
+		if (r < 0 && by_row)
+			r = gmemi_fill_demote(fill, r);
+		else if (r == 0 || !by_row)
 			return r;
-		r = pick(fill);
 		if (r < 0)
 			return r;
 	}
 }
 
-/* SEEK_DATA knows pages in swap too, where mincore() does not. */
-static uint64_t extent_by_seek(struct gmem *mem, uint64_t offset, uint64_t length, bool *absent)
+/* One question about much, which is quick where there is nothing. */
+static bool has_nothing(struct gmem *mem, uint64_t offset, uint64_t length)
 {
-	int fd = gmemi_memory_shared_fd(mem);
-	int64_t data = gmemi_sys_seek(fd, offset, SEEK_DATA), hole;
+	uint64_t pages;
 
-	*absent = data == -ENXIO || data > (int64_t)offset;
-	if (data == -ENXIO)
-		return length;
-	if (*absent)
-		return gmemi_min(length, (uint64_t)data - offset);
-	hole = data < 0 ? -1 : gmemi_sys_seek(fd, offset, SEEK_HOLE);
-	return hole <= (int64_t)offset ? length : gmemi_min(length, (uint64_t)hole - offset);
+	return gmemi_sys_cached(gmemi_memory_shared_fd(mem), offset, length, &pages) == 0 && pages == 0;
 }
 
-#define PAGES_AT_ONCE 512
-
-/* guest_memfd has no lseek() and no swap. Pages that mincore() does not show have never been written: they are zeros. */
-static uint64_t extent_by_mincore(struct gmem *mem, uint64_t offset, uint64_t length, bool *absent)
+static bool run_in_guest_memfd(struct gmem *mem, uint64_t offset, uint64_t *length, bool *there)
 {
-	unsigned char present[PAGES_AT_ONCE];
-	uint64_t pages = gmemi_min(length / mem->page_size, PAGES_AT_ONCE), n = 1;
-	struct gmemi_mapping *m;
-	int r;
-
-	*absent = false;
-	if (gmemi_mapping_hold_some(mem, offset, length, &m) < 0) {
-		gmemi_tolerated();
-		return length;
-	}
-	pages = gmemi_min(pages, (m->offset + m->length - offset) / mem->page_size);
-	r = gmemi_sys_resident(gmemi_mapping_at(m, offset), pages * mem->page_size, present);
-	gmemi_mapping_drop(mem, m);
-	if (r < 0)
-		return length;
-	*absent = !(present[0] & 1);
-	while (n < pages && ((present[n] ^ present[0]) & 1) == 0)
-		n++;
-	return n * mem->page_size;
+	*there = false;
+	if (*length > MUCH && has_nothing(mem, offset, *length))
+		return true;
+	/* What mincore() does not show has never been written: it is zeros. */
+	return gmemi_memory_mappable(mem) && gmemi_run_by_mincore(mem, offset, length, there);
 }
 
-uint64_t gmemi_fill_extent(struct gmemi_fill *fill, uint64_t offset, uint64_t length, bool *absent)
+uint64_t gmemi_fill_extent(struct gmem *mem, uint64_t offset, uint64_t length, bool *absent)
 {
-	struct gmem *mem = fill->mem;
+	uint64_t part = length;
+	bool there = true, known = false;
 
-	*absent = false;
 	switch (gmemi_memory_shared_backing(mem)) {
 	case GMEM_BACKING_MEMFD:
-		return extent_by_seek(mem, offset, length, absent);
+		known = gmemi_run_by_seek(gmemi_memory_shared_fd(mem), mem->page_size, offset, &part, &there);
+		break;
 	case GMEM_BACKING_GUEST_MEMFD:
-		return gmemi_memory_mappable(mem) ? extent_by_mincore(mem, offset, length, absent) : length;
+		known = run_in_guest_memfd(mem, offset, &part, &there);
+		break;
 	default: /* hugetlbfs tells nothing */
-		return length;
+		break;
 	}
+	*absent = known && !there;
+	return known ? part : length;
 }

@@ -9,6 +9,7 @@ static const char *const names[] = {
 	[GMEM_MECH_GUEST_MEMFD_PAIR] = "guest_memfd + memfd",
 	[GMEM_MECH_WRITE] = "write",
 	[GMEM_MECH_MAPPING] = "mapping",
+	[GMEM_MECH_SPLICE] = "splice",
 	[GMEM_MECH_POPULATE_IOCTL] = "KVM_GUEST_MEMFD_POPULATE",
 	[GMEM_MECH_IN_PLACE] = "in place",
 	[GMEM_MECH_SNP_UPDATE] = "SNP_LAUNCH_UPDATE",

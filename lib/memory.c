@@ -70,18 +70,12 @@ static void close_files(struct gmem *mem)
 	gmemi_pagemap_destroy(mem->map);
 }
 
-static int make_files(struct gmem *mem, const struct gmem_create_opts *opts)
+int gmemi_memory_add_map(struct gmem *mem)
 {
-	int r = gmemi_memory_make(mem, (enum gmem_backing)opts->backing, opts->name ? opts->name : "gmem");
-
-	if (r == 0 && mem->need & GMEM_NEED_LAZY)
-		r = gmemi_pagemap_create(mem->length / mem->page_size, &mem->map);
-	if (r < 0)
-		close_files(mem);
-	return r;
+	return mem->need & GMEM_NEED_LAZY ? gmemi_pagemap_create(mem->length / mem->page_size, &mem->map) : 0;
 }
 
-static struct gmem *new_memory(struct gmem_vm *vm, uint64_t length, uint64_t need)
+struct gmem *gmemi_memory_new(struct gmem_vm *vm, uint64_t length, uint64_t need)
 {
 	struct gmem *mem = gmemi_alloc(1, sizeof(*mem));
 
@@ -94,15 +88,21 @@ static struct gmem *new_memory(struct gmem_vm *vm, uint64_t length, uint64_t nee
 	mem->need = need;
 	mem->page_size = page_size_for(need);
 	pthread_mutex_init(&mem->lock, NULL);
+	pthread_rwlock_init(&mem->content, NULL);
+	gmemi_vm_claim(vm);
 	return mem;
 }
 
-static void free_memory(struct gmem *mem)
+void gmemi_memory_free(struct gmem *mem)
 {
+	struct gmem_vm *vm = mem->vm;
+
 	gmemi_mapping_end(mem);
 	close_files(mem);
 	pthread_mutex_destroy(&mem->lock);
+	pthread_rwlock_destroy(&mem->content);
 	gmemi_free(mem);
+	gmemi_vm_release(vm);
 }
 
 static int create(struct gmem_vm *vm, uint64_t length, struct gmem **result, struct gmem_create_opts *opts)
@@ -114,16 +114,16 @@ static int create(struct gmem_vm *vm, uint64_t length, struct gmem **result, str
 		r = check_length(length, page_size_for(opts->need));
 	if (r < 0)
 		return r;
-	mem = new_memory(vm, length, opts->need);
+	mem = gmemi_memory_new(vm, length, opts->need);
 	if (!mem)
 		return -ENOMEM;
-	r = make_files(mem, opts);
+	r = gmemi_memory_make(mem, (enum gmem_backing)opts->backing, opts->name ? opts->name : "gmem");
+	if (r == 0)
+		r = gmemi_memory_add_map(mem);
 	if (r < 0) {
-		pthread_mutex_destroy(&mem->lock);
-		gmemi_free(mem);
+		gmemi_memory_free(mem);
 		return r;
 	}
-	gmemi_vm_claim(vm);
 	*result = mem;
 	return 0;
 }
@@ -145,15 +145,11 @@ int gmem_create(struct gmem_vm *vm, uint64_t length, struct gmem **mem, const st
 
 void gmem_destroy(struct gmem *mem)
 {
-	struct gmem_vm *vm;
-
 	GMEMI_CALL();
 	if (!mem)
 		return;
-	vm = mem->vm;
 	gmemi_slots_end(mem);
-	free_memory(mem);
-	gmemi_vm_release(vm);
+	gmemi_memory_free(mem);
 }
 
 static bool is_in_place(const struct gmem *mem)
@@ -183,6 +179,7 @@ int gmem_query(const struct gmem *mem, struct gmem_info *info)
 		.populate_mechanism = atomic_load(&mem->populate_mechanism),
 		.slots = atomic_load(&mem->slots),
 		.in_place = is_in_place(mem),
+		.prefault_mechanism = atomic_load(&mem->prefault_mechanism),
 	};
 	gmemi_info_out(info, &now, sizeof(now));
 	return 0;
@@ -209,7 +206,11 @@ int gmem_get_fd(const struct gmem *mem, enum gmem_fd_kind kind)
 
 	GMEMI_CALL();
 	r = gmemi_memory_check(mem);
-	return r < 0 ? r : find_fd(mem, kind);
+	if (r == 0)
+		r = find_fd(mem, kind);
+	if (r >= 0 && kind != GMEM_FD_PAGE_MAP)
+		gmemi_memory_expose((struct gmem *)(uintptr_t)mem); /* const to the caller: what it says of the memory stays the same */
+	return r;
 }
 
 const char *gmem_backing_name(enum gmem_backing backing)

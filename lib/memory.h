@@ -31,11 +31,13 @@ struct gmem {
 	enum gmem_backing backing;
 	enum gmem_mechanism mechanism;
 	struct gmemi_pagemap *map; /* NULL without GMEM_NEED_LAZY */
-	pthread_mutex_t lock;	   /* guards the mappings */
+	pthread_rwlock_t content;  /* with a page map: held to store and mark (shared), and to mark and free (alone) */
+	pthread_mutex_t lock;	   /* guards the next two */
 	struct gmemi_mapping *mappings;
+	bool exposed;		   /* somebody besides the library's own calls may touch the pages */
 	atomic_uint slots;	   /* memslots bound */
 	_Atomic uint64_t populated, skipped;
-	atomic_uint populate_mechanism;
+	atomic_uint populate_mechanism, prefault_mechanism;
 };
 
 /* 0, -EINVAL for NULL, -ESTALE after fork; with a sentence. */
@@ -46,6 +48,12 @@ int gmemi_memory_shared_fd(const struct gmem *mem);
 enum gmem_backing gmemi_memory_shared_backing(const struct gmem *mem);
 /* Memory that nobody needed to be mappable may be so all the same. */
 bool gmemi_memory_mappable(const struct gmem *mem);
+
+/* memory.c: a memory without files, which holds a claim on the VM; and its end, whatever it has by then. */
+struct gmem *gmemi_memory_new(struct gmem_vm *vm, uint64_t length, uint64_t need);
+void gmemi_memory_free(struct gmem *mem);
+/* The page map, if the needs want one. */
+int gmemi_memory_add_map(struct gmem *mem);
 
 /* memory_create.c: makes the file or files by the chain. */
 int gmemi_memory_make(struct gmem *mem, enum gmem_backing backing, const char *name);
@@ -68,5 +76,22 @@ void gmemi_mapping_end(struct gmem *mem);
 /* memory_bind.c */
 /* Deletes all memslots of the memory. A mapping whose memslot cannot be deleted stays for good: the guest may run on it. */
 void gmemi_slots_end(struct gmem *mem);
+/* What vCPUs of the first address space see of the memory: 0 bytes if nothing at offset is bound there, and then *length is cut to
+ * where something is. */
+struct gmemi_bound {
+	uint64_t gpa, length;
+};
+struct gmemi_bound gmemi_slot_at(struct gmem *mem, uint64_t offset, uint64_t *length);
+
+/* memory_discard.c */
+/* From now on pages may be in use (mapped, pinned, seen by a guest or another process) when the library does not know. */
+void gmemi_memory_expose(struct gmem *mem);
+bool gmemi_memory_exposed(struct gmem *mem);
+/* Frees pages that hold zeros, unless the memory has been exposed meanwhile. */
+bool gmemi_memory_free_unseen(struct gmem *mem, uint64_t offset, uint64_t length);
+
+/* memory_run.c: how far pages from offset on are alike, within *length, which is cut; false = the kernel does not say. */
+bool gmemi_run_by_seek(int fd, uint64_t page_size, uint64_t offset, uint64_t *length, bool *data);
+bool gmemi_run_by_mincore(struct gmem *mem, uint64_t offset, uint64_t *length, bool *present);
 
 #endif

@@ -114,6 +114,7 @@ static int establish(struct gmemi_slot *slot)
 
 	if (r < 0)
 		return r;
+	gmemi_memory_expose(slot->mem);
 	r = tell_kvm(slot, slot->length);
 	if (r == 0)
 		return 0;
@@ -279,6 +280,24 @@ int gmem_unbind(struct gmem *mem, uint32_t slot)
 	r = unbind(mem, slot);
 	pthread_mutex_unlock(&mem->vm->slots_lock);
 	return r;
+}
+
+struct gmemi_bound gmemi_slot_at(struct gmem *mem, uint64_t offset, uint64_t *length)
+{
+	struct gmemi_bound found = { 0 };
+	struct gmemi_slot *slot;
+
+	pthread_mutex_lock(&mem->vm->slots_lock);
+	for (slot = mem->vm->slots; slot && !found.length; slot = slot->next) {
+		if (slot->mem != mem || slot->number >> ADDRESS_SPACE_SHIFT)
+			continue;
+		if (gmemi_range_contains(slot->offset, slot->length, offset, 1))
+			found = (struct gmemi_bound){ slot->gpa + (offset - slot->offset), slot->offset + slot->length - offset };
+		else if (slot->offset > offset)
+			*length = gmemi_min(*length, slot->offset - offset);
+	}
+	pthread_mutex_unlock(&mem->vm->slots_lock);
+	return found;
 }
 
 static void lock_slots(struct gmem_vm *vm)

@@ -116,6 +116,7 @@ int gmem_map(struct gmem *mem, uint64_t offset, uint64_t length, void **address,
 	r = find_or_add(mem, offset, length, !(o.flags & GMEM_MAP_READONLY), o.address, &m);
 	if (r == 0) {
 		m->told = true;
+		mem->exposed = true;
 		*address = gmemi_mapping_at(m, offset);
 	}
 	pthread_mutex_unlock(&mem->lock);

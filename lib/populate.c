@@ -1,198 +1,104 @@
 /* SPDX-License-Identifier: MIT */
 #include <gmem/populate.h>
 
-#include <string.h>
-
-#include "bitmap.h"
+#include "alloc.h"
 #include "err.h"
-#include "fill.h"
 #include "opts.h"
-#include "populate_input.h"
+#include "parallel.h"
+#include "populate_lane.h"
 #include "range.h"
-#include "sys.h"
 
 /* Measured best of 16 KiB to 8 MiB for guest_memfd: one call each to allocate, to clear and map, to copy. */
 #define CHUNK (UINT64_C(2) << 20)
 #define LARGEST_CHUNK (UINT64_C(1) << 30)
 
 struct job {
+	struct gmem *mem;
 	struct gmem_populate_opts opts;
-	struct gmemi_fill fill;
 	struct gmemi_input input;
 	uint64_t offset, length, done;
+	struct gmemi_lane one, *lanes; /* one is enough for one thread */
+	uint32_t count;
 };
 
-static bool is_zero(const unsigned char *page, uint64_t size)
+/* A hole in one, however long; else no further than a multiple of the chunk, so that no page is divided. */
+static uint64_t next_piece(void *context, uint64_t offset, uint64_t left)
 {
-	return page[0] == 0 && memcmp(page, page + 1, (size_t)size - 1) == 0;
+	const struct job *job = context;
+	uint64_t piece = gmemi_min(left, job->opts.chunk - offset % job->opts.chunk), hole = 0;
+
+	if (job->input.kind == GMEMI_INPUT_FILE && !(job->opts.flags & GMEM_POPULATE_KEEP_ZEROS))
+		hole = (uint64_t)gmemi_input_hole(&job->input, offset - job->offset, left); /* of a file: never an error */
+	hole = gmemi_round_down(hole, job->opts.chunk);
+	return hole > piece ? hole : piece;
 }
 
-/* Pages whose last byte has been dealt with since `from`. */
-static void mark(const struct job *job, uint64_t from, enum gmemi_page_state state)
+static int do_piece(void *context, uint32_t lane, uint64_t offset, uint64_t length, uint64_t *done)
 {
-	uint64_t size = job->fill.mem->page_size;
-	uint64_t first = (job->offset + from) / size, end = (job->offset + job->done) / size;
+	struct job *job = context;
 
-	if (job->fill.mem->map)
-		gmemi_pagemap_set(job->fill.mem->map, first, end - first, state);
+	return gmemi_lane_run(&job->lanes[lane], offset, length, done);
 }
 
-/* A page that was zeros for good and now has a few bytes is complete: zeros and these bytes. */
-static void mark_begun(const struct job *job)
+static int tell_progress(void *context, uint64_t done)
 {
-	uint64_t size = job->fill.mem->page_size, at = job->offset + job->done;
+	const struct job *job = context;
 
-	if (job->fill.mem->map && at % size)
-		gmemi_pagemap_change(job->fill.mem->map, at / size, GMEMI_PAGE_DISCARDED, GMEMI_PAGE_FILLED);
-}
-
-/* Left absent: zeros, whatever a source may hold. */
-static void skip(struct job *job, uint64_t length)
-{
-	atomic_fetch_add(&job->fill.mem->skipped, length);
-	job->done += length;
-	mark(job, job->done - length, GMEMI_PAGE_DISCARDED);
-}
-
-static int store(struct job *job, const unsigned char *data, uint64_t length)
-{
-	uint64_t done;
-	int r = gmemi_fill_put(&job->fill, job->offset + job->done, data, length, &done);
-
-	atomic_fetch_add(&job->fill.mem->populated, done);
-	job->done += done;
-	mark(job, job->done - done, GMEMI_PAGE_FILLED);
-	if (done)
-		mark_begun(job);
-	return r;
-}
-
-/* Zeros, whole pages: left out where the file has nothing, written over what it has. */
-static int store_zeros(struct job *job, const unsigned char *data, uint64_t length)
-{
-	while (length) {
-		bool absent;
-		uint64_t part = gmemi_fill_extent(&job->fill, job->offset + job->done, length, &absent);
-		int r = 0;
-
-		if (absent)
-			skip(job, part);
-		else
-			r = store(job, data, part);
-		if (r < 0)
-			return r;
-		data += part;
-		length -= part;
-	}
-	return 0;
-}
-
-#define PAGES_AT_ONCE 512
-
-/* Whole pages, no more than PAGES_AT_ONCE: runs of content and runs of zeros. */
-static int store_pages(struct job *job, const unsigned char *data, uint64_t pages)
-{
-	uint64_t zero[GMEMI_BITMAP_WORDS(PAGES_AT_ONCE)] = { 0 }, size = job->fill.mem->page_size;
-	size_t page = 0;
-
-	for (size_t i = 0; i < pages; i++)
-		gmemi_bitmap_assign(zero, i, is_zero(data + i * size, size));
-	while (page < pages) {
-		size_t run = gmemi_bitmap_run(zero, page, (size_t)pages);
-		bool zeros = gmemi_bitmap_test(zero, page);
-		int r = zeros ? store_zeros(job, data + page * size, run * size) : store(job, data + page * size, run * size);
-
-		if (r < 0)
-			return r;
-		page += run;
-	}
-	return 0;
-}
-
-/* How much of what is next can be dealt with in one way: whole pages, which may be zeros, or bytes, which are always
- * written. */
-static uint64_t next_part(const struct job *job, uint64_t length, bool *pages)
-{
-	uint64_t size = job->fill.mem->page_size, at = job->offset + job->done;
-	uint64_t head = gmemi_min(length, size - at % size);
-
-	*pages = head == size && !(job->opts.flags & GMEM_POPULATE_KEEP_ZEROS);
-	if (*pages)
-		return gmemi_min(length / size, PAGES_AT_ONCE) * size;
-	return job->opts.flags & GMEM_POPULATE_KEEP_ZEROS ? length : head;
-}
-
-static int store_content(struct job *job, const unsigned char *data, uint64_t length)
-{
-	while (length) {
-		bool pages;
-		uint64_t part = next_part(job, length, &pages);
-		int r = pages ? store_pages(job, data, part / job->fill.mem->page_size) : store(job, data, part);
-
-		if (r < 0)
-			return r;
-		data += part;
-		length -= part;
-	}
-	return 0;
-}
-
-/* Bytes that need neither be read nor written: a hole there, nothing here. */
-static uint64_t passable(struct job *job, uint64_t length)
-{
-	uint64_t size = job->fill.mem->page_size, at = job->offset + job->done, hole, part;
-	bool absent;
-
-	if (job->opts.flags & GMEM_POPULATE_KEEP_ZEROS || !gmemi_aligned(at, size))
-		return 0;
-	hole = gmemi_round_down(gmemi_input_hole(&job->input, length), size);
-	if (!hole)
-		return 0;
-	part = gmemi_fill_extent(&job->fill, at, hole, &absent);
-	return absent ? part : 0;
-}
-
-static int step(struct job *job)
-{
-	uint64_t left = job->length - job->done, at = job->offset + job->done, pass = passable(job, left);
-	const unsigned char *data;
-	int64_t got;
-
-	if (pass) {
-		gmemi_input_skip(&job->input, pass);
-		skip(job, pass);
-		return 0;
-	}
-	got = gmemi_input_next(&job->input, gmemi_min(left, job->opts.chunk - at % job->opts.chunk), &data);
-	if (got < 0)
-		return (int)got;
-	if (got == 0)
-		return gmemi_refuse(-ENODATA, "the input ended %llu bytes early", (unsigned long long)left);
-	return store_content(job, data, (uint64_t)got);
-}
-
-static int tell_progress(const struct job *job)
-{
-	int stop;
-
-	if (!job->opts.progress)
-		return 0;
-	stop = job->opts.progress(job->opts.user, job->done, job->length);
-	if (stop && job->done < job->length)
+	if (job->opts.progress && job->opts.progress(job->opts.user, done, job->length) && done < job->length)
 		return gmemi_refuse(-ECANCELED, "the progress callback said stop");
 	return 0;
 }
 
-static int run_steps(struct job *job)
+static void end_lanes(struct job *job)
 {
+	while (job->count)
+		gmemi_lane_end(&job->lanes[--job->count]);
+	if (job->lanes != &job->one)
+		gmemi_free(job->lanes);
+}
+
+/* As many threads as have something to do. */
+static uint32_t wanted_lanes(const struct job *job)
+{
+	uint64_t pieces = job->length / job->opts.chunk + 1;
+
+	return job->input.kind == GMEMI_INPUT_STREAM ? 1 : (uint32_t)gmemi_min(job->opts.threads + 1, pieces);
+}
+
+static int begin_lanes(struct job *job)
+{
+	uint32_t wanted = wanted_lanes(job);
 	int r = 0;
 
-	while (r == 0 && job->done < job->length) {
-		r = step(job);
-		if (r == 0)
-			r = tell_progress(job);
-	}
-	atomic_store(&job->fill.mem->populate_mechanism, gmemi_fill_mechanism(&job->fill));
+	job->lanes = wanted == 1 ? &job->one : gmemi_alloc(wanted, sizeof(*job->lanes));
+	if (!job->lanes)
+		return -ENOMEM;
+	for (; r == 0 && job->count < wanted; job->count++)
+		r = gmemi_lane_begin(&job->lanes[job->count], job->mem, &job->input, job->offset, &job->opts);
+	if (r < 0)
+		end_lanes(job);
+	return r;
+}
+
+static int run(struct job *job)
+{
+	struct gmemi_parallel parallel = {
+		.offset = job->offset,
+		.length = job->length,
+		.name = "gmem-populate",
+		.context = job,
+		.piece = next_piece,
+		.work = do_piece,
+		.tell = tell_progress,
+	};
+	int r = begin_lanes(job);
+
+	if (r < 0)
+		return r;
+	parallel.threads = job->count - 1;
+	r = gmemi_parallel_run(&parallel, &job->done);
+	atomic_store(&job->mem->populate_mechanism, gmemi_fill_mechanism(&job->lanes[0].fill));
+	end_lanes(job);
 	return r;
 }
 
@@ -200,33 +106,36 @@ static int check_opts(struct gmem *mem, struct gmem_populate_opts *opts)
 {
 	int r = gmemi_opts_flags(opts->flags, GMEM_POPULATE_KEEP_ZEROS, "opts->flags");
 
-	if (r == 0)
-		r = gmemi_opts_reserved(opts->reserved);
 	if (r < 0)
 		return r;
+	if (opts->threads > GMEMI_THREADS)
+		return gmemi_refuse(-EINVAL, "opts->threads %u is above %d", opts->threads, GMEMI_THREADS);
 	if (!gmemi_aligned(opts->chunk, mem->page_size) || opts->chunk > LARGEST_CHUNK)
-		return gmemi_refuse(-EINVAL, "opts->chunk 0x%llx is not a multiple of the page size below 1 GiB",
+		return gmemi_refuse(-EINVAL, "opts->chunk 0x%llx is not a multiple of the page size, 1 GiB at most",
 				    (unsigned long long)opts->chunk);
 	if (!opts->chunk)
-		opts->chunk = CHUNK;
+		opts->chunk = mem->page_size > CHUNK ? mem->page_size : CHUNK;
 	return 0;
 }
 
-static int prepare(struct job *job, struct gmem *mem, const struct gmem_populate_opts *opts)
+static int prepare(struct job *job, const struct gmem_populate_opts *opts)
 {
-	int r = gmemi_memory_check(mem);
+	int r = gmemi_memory_check(job->mem);
 
 	if (r == 0)
 		r = GMEMI_OPTS_IN(job->opts, opts);
 	if (r == 0)
-		r = check_opts(mem, &job->opts);
-	if (r == 0)
-		r = gmemi_range_check(job->offset, job->length, 1, mem->length);
-	return r < 0 ? r : gmemi_fill_begin(&job->fill, mem, (enum gmem_mechanism)job->opts.mechanism);
+		r = check_opts(job->mem, &job->opts);
+	return r < 0 ? r : gmemi_range_check(job->offset, job->length, 1, job->mem->length);
 }
 
-static int report(const struct job *job, uint64_t *done, int r)
+/* r is what came of making the input. */
+static int finish(struct job *job, int r, uint64_t *done)
 {
+	if (r == 0) {
+		r = run(job);
+		gmemi_input_end(&job->input);
+	}
 	if (done)
 		*done = job->done;
 	return r;
@@ -235,33 +144,40 @@ static int report(const struct job *job, uint64_t *done, int r)
 int gmem_populate(struct gmem *mem, uint64_t offset, uint64_t length, const void *data, uint64_t *done,
 		  const struct gmem_populate_opts *opts)
 {
-	struct job job = { .offset = offset, .length = length };
+	struct job job = { .mem = mem, .offset = offset, .length = length };
 	int r;
 
 	GMEMI_CALL();
-	r = prepare(&job, mem, opts);
+	r = prepare(&job, opts);
 	if (r == 0 && !data)
 		r = gmemi_refuse(-EINVAL, "data is NULL");
-	if (r == 0) {
+	if (r == 0)
 		gmemi_input_from_buffer(&job.input, data);
-		r = run_steps(&job);
-	}
-	return report(&job, done, r);
+	return finish(&job, r, done);
 }
 
 int gmem_populate_fd(struct gmem *mem, uint64_t offset, uint64_t length, int fd, uint64_t fd_offset, uint64_t *done,
 		     const struct gmem_populate_opts *opts)
 {
-	struct job job = { .offset = offset, .length = length };
+	struct job job = { .mem = mem, .offset = offset, .length = length };
 	int r;
 
 	GMEMI_CALL();
-	r = prepare(&job, mem, opts);
+	r = prepare(&job, opts);
 	if (r == 0)
-		r = gmemi_input_from_fd(&job.input, fd, fd_offset, (size_t)gmemi_min(job.opts.chunk, length));
-	if (r == 0) {
-		r = run_steps(&job);
-		gmemi_input_end(&job.input);
-	}
-	return report(&job, done, r);
+		r = gmemi_input_from_fd(&job.input, fd, fd_offset);
+	return finish(&job, r, done);
+}
+
+int gmem_populate_source(struct gmem *mem, uint64_t offset, uint64_t length, struct gmem_source *source, uint64_t source_offset,
+			 uint64_t *done, const struct gmem_populate_opts *opts)
+{
+	struct job job = { .mem = mem, .offset = offset, .length = length };
+	int r;
+
+	GMEMI_CALL();
+	r = prepare(&job, opts);
+	if (r == 0)
+		r = gmemi_input_from_source(&job.input, source, source_offset, length);
+	return finish(&job, r, done);
 }

@@ -1,115 +1,157 @@
 /* SPDX-License-Identifier: MIT */
 #include "populate_input.h"
 
+#include <string.h>
 #include <unistd.h>
 
 #include "alloc.h"
 #include "err.h"
 #include "range.h"
+#include "source.h"
 #include "sys.h"
 
 #define ALIGNMENT 4096 /* a file that was opened O_DIRECT wants the buffer so */
 
 void gmemi_input_from_buffer(struct gmemi_input *input, const void *data)
 {
-	*input = (struct gmemi_input){ .data = data, .fd = -1, .before = -1 };
-}
-
-static int make_buffer(struct gmemi_input *input)
-{
-	uintptr_t start;
-
-	input->memory = gmemi_alloc(1, input->room + ALIGNMENT);
-	if (!input->memory)
-		return -ENOMEM;
-	start = (uintptr_t)input->memory + ALIGNMENT - 1;
-	input->buffer = (unsigned char *)(start - start % ALIGNMENT);
-	return 0;
-}
-
-/* Asking for holes moves the file offset, which is put back at the end. An opening of our own would not need that, but closing
- * it would drop the POSIX locks that the program has on the file. Only files have holes. */
-static int prepare_holes(struct gmemi_input *input, int64_t where)
-{
-	int is_file = gmemi_sys_is_file(input->fd);
-
-	if (is_file < 0)
-		return gmemi_failed(is_file, "fstat() of the input", NULL);
-	if (is_file)
-		input->before = where;
-	return 0;
+	*input = (struct gmemi_input){ .kind = GMEMI_INPUT_BUFFER, .data = data, .fd = -1, .before = -1 };
 }
 
 /* A file of holes is never read: whether it could be is asked by reading nothing. */
-static int check_readable(struct gmemi_input *input)
+static int check_readable(const struct gmemi_input *input)
 {
-	int64_t r = input->seeks ? gmemi_sys_pread(input->fd, input->buffer, 0, input->position) : 0;
+	int64_t r = gmemi_sys_pread(input->fd, (unsigned char[1]){ 0 }, 0, input->base);
 
 	return r < 0 ? gmemi_failed((int)r, "reading the input", NULL) : 0;
 }
 
-int gmemi_input_from_fd(struct gmemi_input *input, int fd, uint64_t fd_offset, size_t room)
+/* Asking for holes moves the file offset, which is put back at the end. An opening of our own would not need that, but closing it
+ * would drop the POSIX locks that the program has on the file. Only files have holes. */
+static int look_at(struct gmemi_input *input, int64_t where)
+{
+	struct gmemi_file about;
+	int r = gmemi_sys_describe(input->fd, &about);
+
+	if (r < 0)
+		return gmemi_failed(r, "fstat() of the input", NULL);
+	input->pipe = about.type == GMEMI_FILE_PIPE;
+	if (about.type == GMEMI_FILE_REGULAR) {
+		input->before = where;
+		input->size = about.size;
+	}
+	return 0;
+}
+
+int gmemi_input_from_fd(struct gmemi_input *input, int fd, uint64_t fd_offset)
 {
 	int64_t where = gmemi_sys_seek(fd, 0, SEEK_CUR);
 	int r;
 
-	*input = (struct gmemi_input){ .fd = fd, .seeks = where >= 0, .position = fd_offset, .before = -1, .room = room };
+	*input = (struct gmemi_input){ .kind = GMEMI_INPUT_STREAM, .fd = fd, .before = -1 };
 	if (where < 0 && where != -ESPIPE)
 		return gmemi_failed((int)where, "lseek() on the input", NULL);
-	if (input->seeks && fd_offset > INT64_MAX)
-		return gmemi_refuse(-EINVAL, "fd_offset is beyond the end of any file");
-	r = make_buffer(input);
-	if (r == 0)
-		r = check_readable(input);
-	if (r == 0)
-		r = prepare_holes(input, where);
+	if (where >= 0) {
+		input->kind = GMEMI_INPUT_FILE;
+		input->base = fd_offset;
+		if (fd_offset > INT64_MAX)
+			return gmemi_refuse(-EINVAL, "fd_offset is beyond the end of any file");
+	}
+	r = where >= 0 ? check_readable(input) : 0;
+	return r < 0 ? r : look_at(input, where);
+}
+
+int gmemi_input_from_source(struct gmemi_input *input, struct gmem_source *source, uint64_t source_offset, uint64_t length)
+{
+	int r = gmemi_source_claim(source);
+
 	if (r < 0)
-		gmemi_free(input->memory);
-	return r;
+		return r;
+	*input = (struct gmemi_input){ .kind = GMEMI_INPUT_SOURCE, .source = source, .fd = -1, .base = source_offset, .before = -1 };
+	if (length <= UINT64_MAX - source_offset)
+		return 0;
+	gmemi_source_release(source);
+	return gmemi_refuse(-EINVAL, "source_offset + length wraps around");
 }
 
 void gmemi_input_end(struct gmemi_input *input)
 {
 	if (input->before >= 0)
 		(void)gmemi_sys_seek(input->fd, (uint64_t)input->before, SEEK_SET); /* where it was: that cannot fail */
-	gmemi_free(input->memory);
+	if (input->kind == GMEMI_INPUT_SOURCE)
+		gmemi_source_release(input->source);
 }
 
 /* Files that know no holes say EINVAL; and past the last data (ENXIO) the end of the file has to be found by reading. */
-uint64_t gmemi_input_hole(struct gmemi_input *input, uint64_t length)
+static uint64_t hole_in_file(const struct gmemi_input *input, uint64_t position, uint64_t length)
 {
-	int64_t data;
+	int64_t data = gmemi_sys_seek(input->fd, position, SEEK_DATA);
 
-	if (input->before < 0)
-		return 0;
-	data = gmemi_sys_seek(input->fd, input->position, SEEK_DATA);
 	if (data == -ENXIO)
 		data = gmemi_sys_seek(input->fd, 0, SEEK_END);
-	return data <= (int64_t)input->position ? 0 : gmemi_min(length, (uint64_t)data - input->position);
+	return data <= (int64_t)position ? 0 : gmemi_min(length, (uint64_t)data - position);
 }
 
-void gmemi_input_skip(struct gmemi_input *input, uint64_t length)
+static int64_t hole_in_source(const struct gmemi_input *input, uint64_t position, uint64_t length)
 {
-	input->position += length;
+	int r = gmemi_source_extent(input->source, position, &length);
+
+	if (r < 0)
+		return r;
+	return r == GMEM_ANSWER_ZERO ? (int64_t)length : 0;
 }
 
-static int64_t read_some(struct gmemi_input *input, size_t have, size_t want)
+int64_t gmemi_input_hole(const struct gmemi_input *input, uint64_t at, uint64_t length)
 {
-	if (input->seeks)
-		return gmemi_sys_pread(input->fd, input->buffer + have, want - have, input->position + have);
-	return gmemi_sys_read(input->fd, input->buffer + have, want - have);
+	if (input->kind == GMEMI_INPUT_SOURCE)
+		return hole_in_source(input, input->base + at, length);
+	if (input->before < 0)
+		return 0;
+	return (int64_t)hole_in_file(input, input->base + at, length);
+}
+
+void gmemi_reader_begin(struct gmemi_reader *reader, const struct gmemi_input *input, size_t room)
+{
+	*reader = (struct gmemi_reader){ .input = input, .room = room };
+}
+
+void gmemi_reader_end(struct gmemi_reader *reader)
+{
+	gmemi_free(reader->memory);
+}
+
+static int make_buffer(struct gmemi_reader *reader)
+{
+	uintptr_t start;
+
+	if (reader->memory)
+		return 0;
+	reader->memory = gmemi_alloc(1, reader->room + ALIGNMENT);
+	if (!reader->memory)
+		return -ENOMEM;
+	start = (uintptr_t)reader->memory + ALIGNMENT - 1;
+	reader->buffer = (unsigned char *)(start - start % ALIGNMENT);
+	return 0;
+}
+
+static int64_t read_some(const struct gmemi_reader *reader, uint64_t at, size_t have, size_t want)
+{
+	const struct gmemi_input *input = reader->input;
+
+	if (input->kind == GMEMI_INPUT_FILE)
+		return gmemi_sys_pread(input->fd, reader->buffer + have, want - have, input->base + at + have);
+	return gmemi_sys_read(input->fd, reader->buffer + have, want - have);
 }
 
 /* Until there is as much as is wanted, so that pages stay whole. What was read before a failure counts: the failure comes
  * next. */
-static int64_t read_all(struct gmemi_input *input, size_t want)
+static int64_t read_all(struct gmemi_reader *reader, uint64_t at, size_t want)
 {
 	size_t have = 0;
-	int64_t r = input->failure;
+	int64_t r = reader->failure;
 
-	input->failure = 0;
+	reader->failure = 0;
 	while (r >= 0 && have < want) {
-		r = read_some(input, have, want);
+		r = read_some(reader, at, have, want);
 		if (r == 0)
 			break;
 		if (r > 0)
@@ -117,22 +159,31 @@ static int64_t read_all(struct gmemi_input *input, size_t want)
 	}
 	if (r < 0 && have == 0)
 		return gmemi_failed((int)r, "reading the input", NULL);
-	input->failure = r < 0 ? (int)r : 0;
+	reader->failure = r < 0 ? (int)r : 0;
 	return (int64_t)have;
 }
 
-int64_t gmemi_input_next(struct gmemi_input *input, uint64_t length, const unsigned char **data)
+static int64_t ask_source(const struct gmemi_reader *reader, uint64_t at, size_t want)
 {
-	int64_t got;
+	int r = gmemi_source_read(reader->input->source, reader->input->base + at, want, reader->buffer);
 
-	*data = input->data;
-	if (input->data) {
-		input->data += length;
+	if (r == GMEM_ANSWER_ZERO)
+		memset(reader->buffer, 0, want);
+	return r < 0 ? r : (int64_t)want;
+}
+
+int64_t gmemi_reader_next(struct gmemi_reader *reader, uint64_t at, uint64_t length, const unsigned char **data)
+{
+	size_t want = (size_t)gmemi_min(length, reader->room);
+	int r;
+
+	if (reader->input->kind == GMEMI_INPUT_BUFFER) {
+		*data = reader->input->data + at;
 		return (int64_t)length;
 	}
-	*data = input->buffer;
-	got = read_all(input, (size_t)gmemi_min(length, input->room));
-	if (got > 0)
-		input->position += (uint64_t)got;
-	return got;
+	r = make_buffer(reader);
+	if (r < 0)
+		return r;
+	*data = reader->buffer;
+	return reader->input->kind == GMEMI_INPUT_SOURCE ? ask_source(reader, at, want) : read_all(reader, at, want);
 }

@@ -3,7 +3,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdbool.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -147,12 +149,69 @@ int64_t gmemi_sys_seek(int fd, uint64_t offset, int whence)
 	return outcome(lseek(fd, (off_t)offset, whence));
 }
 
-int gmemi_sys_is_file(int fd)
+int gmemi_sys_seals(int fd)
+{
+	return (int)outcome(fcntl(fd, F_GET_SEALS));
+}
+
+int gmemi_sys_access_mode(int fd)
+{
+	int64_t r = outcome(fcntl(fd, F_GETFL));
+
+	return r < 0 ? (int)r : (int)(r & O_ACCMODE);
+}
+
+static enum gmemi_file_type type_of(mode_t mode)
+{
+	if (S_ISREG(mode))
+		return GMEMI_FILE_REGULAR;
+	return S_ISFIFO(mode) ? GMEMI_FILE_PIPE : GMEMI_FILE_OTHER;
+}
+
+int gmemi_sys_describe(int fd, struct gmemi_file *file)
 {
 	struct stat about;
 	int r = nothing(fstat(fd, &about));
 
-	return r < 0 ? r : S_ISREG(about.st_mode);
+	if (r < 0)
+		return r;
+	*file = (struct gmemi_file){
+		.type = type_of(about.st_mode),
+		.size = (uint64_t)about.st_size,
+		.allocated = (uint64_t)about.st_blocks * 512,
+		.block_size = (uint64_t)about.st_blksize,
+		.owner = about.st_uid,
+	};
+	return 0;
+}
+
+int gmemi_sys_name(int fd, char *name, size_t room)
+{
+	char path[32];
+	int64_t r;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	r = amount(readlink(path, name, room - 1), room - 1);
+	if (r < 0)
+		return (int)r;
+	name[r] = '\0';
+	return 0;
+}
+
+bool gmemi_sys_may_see(int fd, uid_t owner)
+{
+	return owner == geteuid() || syscall(MMANI_SYS_FACCESSAT2, fd, "", W_OK, AT_EMPTY_PATH | AT_EACCESS) == 0;
+}
+
+int gmemi_sys_cached(int fd, uint64_t offset, uint64_t length, uint64_t *pages)
+{
+	struct mmani_cachestat_range range = { .offset = offset, .length = length };
+	struct mmani_cachestat found;
+	int r = nothing(syscall(MMANI_SYS_CACHESTAT, fd, &range, &found, 0));
+
+	if (r == 0)
+		*pages = found.cached;
+	return r;
 }
 
 int64_t gmemi_sys_magic(int fd)
@@ -192,6 +251,29 @@ int64_t gmemi_sys_pwrite(int fd, const void *data, size_t length, uint64_t offse
 int gmemi_sys_fallocate(int fd, int mode, uint64_t offset, uint64_t length)
 {
 	return nothing(fallocate(fd, mode, (off_t)offset, (off_t)length));
+}
+
+int gmemi_sys_pipe(int ends[2])
+{
+	int r = nothing(pipe2(ends, O_CLOEXEC));
+
+	for (int i = 0; r == 0 && i < 2; i++) {
+		ends[i] = moved_up(ends[i]);
+		if (ends[i] < 0) {
+			r = ends[i];
+			gmemi_sys_close(ends[!i]);
+		}
+	}
+	return r;
+}
+
+int64_t gmemi_sys_splice(int from, const uint64_t *from_offset, int to, const uint64_t *to_offset, size_t length)
+{
+	off_t in = from_offset ? (off_t)*from_offset : 0, out = to_offset ? (off_t)*to_offset : 0;
+
+	if (to_offset && beyond_limit(*to_offset + length))
+		return -EFBIG;
+	return amount(splice(from, from_offset ? &in : NULL, to, to_offset ? &out : NULL, length, 0), length);
 }
 
 uint64_t gmemi_sys_page_size(void)
@@ -266,4 +348,32 @@ int gmemi_sys_userfaultfd(int device, int flags)
 	if (device >= 0)
 		return moved_up(ioctl(device, (ioctl_request)UFFDI_NEW, (unsigned long)flags));
 	return moved_up(syscall(SYS_userfaultfd, flags));
+}
+
+int gmemi_sys_policy(void *address, uint64_t length, int mode, const uint64_t *mask, uint32_t words)
+{
+	unsigned long bits = words ? words * 64ul + 1 : 0; /* the kernel takes one off */
+
+	return nothing(syscall(SYS_mbind, address, (unsigned long)length, mode, mask, bits, 0));
+}
+
+int gmemi_sys_thread(pthread_t *thread, const char *name, void *(*body)(void *), void *argument)
+{
+	sigset_t all, before;
+	int r;
+
+	sigfillset(&all);
+	r = -pthread_sigmask(SIG_SETMASK, &all, &before);
+	if (r < 0)
+		return r;
+	r = -pthread_create(thread, NULL, body, argument);
+	(void)pthread_sigmask(SIG_SETMASK, &before, NULL); /* a set that was got can be set */
+	if (r == 0)
+		(void)pthread_setname_np(*thread, name); /* only for those who look */
+	return r;
+}
+
+void gmemi_sys_join(pthread_t thread)
+{
+	(void)pthread_join(thread, NULL); /* fails only for what is no thread of ours */
 }

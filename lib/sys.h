@@ -8,6 +8,8 @@
 #ifndef GMEMI_SYS_H
 #define GMEMI_SYS_H
 
+#include <pthread.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -24,15 +26,38 @@ int gmemi_sys_resize(int fd, uint64_t length);
 int gmemi_sys_seal(int fd, int seals);
 /* The offset that lseek() returns; whence as there. */
 int64_t gmemi_sys_seek(int fd, uint64_t offset, int whence);
-/* 1 = a regular file, 0 = something else. */
-int gmemi_sys_is_file(int fd);
+/* The seals, F_SEAL_*; -EINVAL for files that take none. */
+int gmemi_sys_seals(int fd);
+/* O_RDONLY, O_WRONLY or O_RDWR. */
+int gmemi_sys_access_mode(int fd);
+
+enum gmemi_file_type { GMEMI_FILE_OTHER, GMEMI_FILE_REGULAR, GMEMI_FILE_PIPE };
+
+struct gmemi_file {
+	enum gmemi_file_type type;
+	uint64_t size, allocated, block_size; /* bytes */
+	uid_t owner;
+};
+
+int gmemi_sys_describe(int fd, struct gmemi_file *about);
 /* f_type of the file system. */
 int64_t gmemi_sys_magic(int fd);
+/* What /proc says the fd is, such as "/memfd:gmem (deleted)"; cut to the room. */
+int gmemi_sys_name(int fd, char *name, size_t room);
+/* Does mincore() tell this process the truth about the file? It makes everything present for those who may not write it and do not
+ * own it (mm/mincore.c, can_do_mincore()). */
+bool gmemi_sys_may_see(int fd, uid_t owner);
+/* How many pages of the range the page cache has: cachestat(). */
+int gmemi_sys_cached(int fd, uint64_t offset, uint64_t length, uint64_t *pages);
 /* Bytes, 0 at the end, or a negative errno; at most one call of the kernel. */
 int64_t gmemi_sys_read(int fd, void *buffer, size_t length);
 int64_t gmemi_sys_pread(int fd, void *buffer, size_t length, uint64_t offset);
 int64_t gmemi_sys_pwrite(int fd, const void *data, size_t length, uint64_t offset);
 int gmemi_sys_fallocate(int fd, int mode, uint64_t offset, uint64_t length);
+/* Both ends block. */
+int gmemi_sys_pipe(int ends[2]);
+/* Bytes, 0 at the end, or a negative errno; at most one call. An offset is NULL for the pipe, else it is not advanced. */
+int64_t gmemi_sys_splice(int from, const uint64_t *from_offset, int to, const uint64_t *to_offset, size_t length);
 
 /* mappings */
 uint64_t gmemi_sys_page_size(void);
@@ -40,6 +65,8 @@ int gmemi_sys_map(void *address, uint64_t length, int protection, int flags, int
 int gmemi_sys_unmap(void *address, uint64_t length);
 int gmemi_sys_advise(void *address, uint64_t length, int advice);
 int gmemi_sys_resident(void *address, uint64_t length, unsigned char *vector);
+/* mbind() without MPOL_MF_*; mode is MMANI_MPOL_*. */
+int gmemi_sys_policy(void *address, uint64_t length, int mode, const uint64_t *mask, uint32_t words);
 
 /* devices: the non-negative answer or a negative errno */
 int gmemi_sys_ioctl(int fd, unsigned long request, const void *argument);
@@ -50,5 +77,9 @@ int gmemi_sys_userfaultfd(int device, int flags);
 
 /* Does the handler behind fd know the request? It is called with an address that is never mapped: -EFAULT means it does. */
 int gmemi_sys_ioctl_known(int fd, unsigned long request);
+
+/* threads, which block all signals and carry a name */
+int gmemi_sys_thread(pthread_t *thread, const char *name, void *(*body)(void *), void *argument);
+void gmemi_sys_join(pthread_t thread);
 
 #endif

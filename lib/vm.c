@@ -195,12 +195,16 @@ void gmemi_vm_remove_vcpu(struct gmem_vm *vm, struct gmemi_vcpu_entry *entry)
 	gmemi_vm_unlock(vm);
 }
 
-int gmemi_vm_borrow_vcpu(struct gmem_vm *vm)
+int gmemi_vm_borrow_vcpu(struct gmem_vm *vm, uint32_t index)
 {
+	const struct gmemi_vcpu_entry *vcpu;
 	int fd;
 
 	gmemi_vm_lock(vm);
-	fd = vm->vcpus ? gmemi_sys_dup(vm->vcpus->fd) : -ENOENT;
+	vcpu = vm->vcpus;
+	while (vcpu && index--)
+		vcpu = vcpu->next;
+	fd = vcpu ? gmemi_sys_dup(vcpu->fd) : -ENOENT;
 	gmemi_vm_unlock(vm);
 	return fd;
 }

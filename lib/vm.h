@@ -57,8 +57,8 @@ void gmemi_vm_release(struct gmem_vm *vm); /* the last one ends it */
 
 void gmemi_vm_add_vcpu(struct gmem_vm *vm, struct gmemi_vcpu_entry *entry);
 void gmemi_vm_remove_vcpu(struct gmem_vm *vm, struct gmemi_vcpu_entry *entry);
-/* A duplicate of some vCPU's fd, -ENOENT when none is known, or a code of fcntl(). */
-int gmemi_vm_borrow_vcpu(struct gmem_vm *vm);
+/* A duplicate of the fd of vCPU number index of those that are known, -ENOENT when there are no more, or a code of fcntl(). */
+int gmemi_vm_borrow_vcpu(struct gmem_vm *vm, uint32_t index);
 
 /* vm_probe.c: the answer about one feature, from memory or from the kernel. */
 struct gmemi_verdict gmemi_vm_verdict(struct gmem_vm *vm, enum gmem_feature feature);

@@ -13,6 +13,7 @@ static const struct gmemi_chain_row rows[] = {
 
 	{ GMEM_TASK_POPULATE, GMEM_MECH_WRITE, GMEM_FEATURE_GUEST_MEMFD_WRITE, GMEMI_ON(GUEST_MEMFD), 0, { -ENODEV, -ESPIPE } },
 	{ GMEM_TASK_POPULATE, GMEM_MECH_WRITE, 0, GMEMI_ON(MEMFD), 0, { -EOPNOTSUPP, -ESPIPE } },
+	{ GMEM_TASK_POPULATE, GMEM_MECH_SPLICE, 0, GMEMI_ON(MEMFD), 0, { -EINVAL, -ENOSYS } },
 	{ GMEM_TASK_POPULATE, GMEM_MECH_MAPPING, GMEM_FEATURE_GUEST_MEMFD_INIT_SHARED, GMEMI_ON(GUEST_MEMFD), 0, { -ENODEV } },
 	{ GMEM_TASK_POPULATE, GMEM_MECH_MAPPING, 0, GMEMI_ON(MEMFD), 0, { -ENODEV } },
 	{ GMEM_TASK_POPULATE, GMEM_MECH_MAPPING, 0, GMEMI_ON(HUGETLB), 0, { -ENODEV } },
@@ -25,7 +26,7 @@ static const struct gmemi_chain_row rows[] = {
 	{ GMEM_TASK_PREFAULT, GMEM_MECH_PRE_FAULT, GMEM_FEATURE_PRE_FAULT, 0, 0, { -EOPNOTSUPP, -ENOTTY } },
 	{ GMEM_TASK_PREFAULT, GMEM_MECH_MAP_MEMORY, GMEM_FEATURE_MAP_MEMORY, 0, 0, { -EOPNOTSUPP, -ENOTTY } },
 	{ GMEM_TASK_PREFAULT, GMEM_MECH_MAP_MEMORY_V1, GMEM_FEATURE_MAP_MEMORY_V1, 0, 0, { -EOPNOTSUPP, -ENOTTY } },
-	{ GMEM_TASK_PREFAULT, GMEM_MECH_HOST_FAULT, GMEM_FEATURE_MADV_POPULATE, 0, 0, { 0 } },
+	{ GMEM_TASK_PREFAULT, GMEM_MECH_HOST_FAULT, 0, 0, 0, { 0 } },
 
 	{ GMEM_TASK_RESOLVE, GMEM_MECH_UFFD_CONTINUE, GMEM_FEATURE_UFFD_GUEST_MEMFD_MINOR, GMEMI_ON(GUEST_MEMFD), 0, { 0 } },
 	{ GMEM_TASK_RESOLVE, GMEM_MECH_UFFD_CONTINUE, GMEM_FEATURE_UFFD_MINOR_MEMFD, GMEMI_ON(MEMFD), 0, { 0 } },
@@ -158,6 +159,24 @@ static struct gmemi_judgement judge_create(struct gmem_vm *vm, const struct gmem
 	return why ? passed_over(why) : by_needs(vm, row, need);
 }
 
+int gmemi_chain_serves(struct gmem_vm *vm, enum gmem_mechanism way, uint64_t need)
+{
+	const struct gmemi_chain_row *row = rows;
+	struct gmemi_judgement judgement;
+	const char *never;
+
+	while (row->task != GMEM_TASK_CREATE || row->mechanism != way)
+		row++;
+	never = never_serves(row, need);
+	judgement = never ? passed_over(never) : by_needs(vm, row, need);
+	if (judgement.usable)
+		return 0;
+	if (judgement.state != GMEM_ABSENT && judgement.error)
+		return gmemi_failed(judgement.error, "finding out what the file can serve", judgement.why);
+	return gmemi_refuse(-EOPNOTSUPP, "%s: %s (%s)", gmem_mechanism_name(way), judgement.why,
+			    judgement.feature ? gmem_feature_name(judgement.feature) : "never");
+}
+
 static int demoted(struct gmem_vm *vm, const struct gmemi_chain_row *row)
 {
 	int error;
@@ -173,10 +192,13 @@ static bool uses_uffd(const struct gmemi_chain_row *row)
 	return row->mechanism == GMEM_MECH_UFFD_CONTINUE || row->mechanism == GMEM_MECH_UFFD_COPY;
 }
 
-static struct gmemi_judgement judge_use(struct gmem_vm *vm, const struct gmemi_chain_row *row, uint64_t need)
+static struct gmemi_judgement judge_use(struct gmem_vm *vm, const struct gmemi_chain_row *row, const struct gmemi_wish *wish)
 {
 	struct gmemi_judgement judgement = by_feature(vm, row->feature);
+	uint64_t need = wish->need;
 
+	if (row->mechanism == GMEM_MECH_SPLICE && !wish->splices)
+		return passed_over("only from a file or pipe, with GMEM_POPULATE_KEEP_ZEROS, into memory without a page map");
 	if (row->mechanism == GMEM_MECH_MAPPING && row->feature && !(need & (GMEM_NEED_MAPPABLE | GMEM_NEED_LAZY)))
 		return passed_over("the memory cannot be mapped");
 	if (row->task == GMEM_TASK_POPULATE && row->feature && need & GMEM_NEED_PRIVATE && !(need & GMEM_NEED_MAPPABLE))
@@ -196,7 +218,7 @@ struct gmemi_judgement gmemi_chain_judge(struct gmem_vm *vm, const struct gmemi_
 		return passed_over("demoted at run time: it failed as if it were absent");
 	if (row->task == GMEM_TASK_CREATE)
 		return judge_create(vm, row, wish->need);
-	return judge_use(vm, row, wish->need);
+	return judge_use(vm, row, wish);
 }
 
 static bool is_short(const struct gmemi_judgement *judgement)

@@ -24,6 +24,7 @@ struct gmemi_wish {
 	uint64_t need;	       /* GMEM_NEED_*, not 0 */
 	enum gmem_backing backing; /* of the memory; for GMEM_TASK_CREATE: the one asked for, AUTO = any */
 	enum gmem_mechanism forced; /* 0 = none */
+	bool splices;		    /* GMEM_TASK_POPULATE: whoever populates can use splice() */
 };
 
 /* What is thought of a row. */
@@ -50,6 +51,9 @@ bool gmemi_chain_demote(struct gmem_vm *vm, const struct gmemi_chain_row *row, i
 /* A sentence that says of each row what is missing. -EOPNOTSUPP, or the code that withholds the first row that only needs
  * leave. */
 int gmemi_chain_refuse(struct gmem_vm *vm, enum gmem_task task, const struct gmemi_wish *wish);
+
+/* Does this way of creating serve these needs here? 0, or a code with a sentence. */
+int gmemi_chain_serves(struct gmem_vm *vm, enum gmem_mechanism way, uint64_t need);
 
 /* What the row is for, where that is one backing; else 0. */
 enum gmem_backing gmemi_chain_backing(const struct gmemi_chain_row *row);

@@ -111,7 +111,7 @@ static struct gmemi_verdict vcpu_ioctl(struct gmem_vm *vm, const struct gmemi_pr
 
 	if (vm->fd < 0)
 		return no_vm(row);
-	fd = gmemi_vm_borrow_vcpu(vm);
+	fd = gmemi_vm_borrow_vcpu(vm, 0);
 	if (fd == -ENOENT)
 		return gmemi_undetermined(row, 0, vcpu_hint);
 	if (fd < 0)

@@ -71,6 +71,7 @@ enum gmem_mechanism {
 	GMEM_MECH_GUEST_MEMFD_PAIR = 4,  /**< Private half a guest_memfd, shared half a memfd. */
 	GMEM_MECH_WRITE = 10,            /**< Filled by pwrite() on the file. */
 	GMEM_MECH_MAPPING = 11,          /**< Filled through a shared mapping, allocated in bulk first. */
+	GMEM_MECH_SPLICE = 12,           /**< Filled by splice() from a file or pipe. */
 	GMEM_MECH_POPULATE_IOCTL = 13,   /**< Filled by the proposed KVM_GUEST_MEMFD_POPULATE. */
 	GMEM_MECH_IN_PLACE = 14,         /**< Filled while shared, then converted. */
 	GMEM_MECH_SNP_UPDATE = 15,       /**< Measured in by SNP_LAUNCH_UPDATE. */

@@ -16,6 +16,9 @@
  *
  * A vCPU may run meanwhile: it sees the old or the new content of each byte in the range. Calls on overlapping ranges at the
  * same time leave either content, byte by byte.
+ *
+ * With threads a call divides its range among them. `done` counts what is in from the beginning of the range without a gap; when the
+ * call failed, more may be in behind it, and going on writes that again.
  */
 #ifndef GMEM_POPULATE_H
 #define GMEM_POPULATE_H
@@ -27,26 +30,27 @@ extern "C" {
 #endif
 
 struct gmem;
+struct gmem_source;
 
 /** Allocate pages of zeros too. Without it, pages that are zero in the source and absent in the memory are left absent: they
  * read as zeros and cost nothing. A page that exists, or may exist (the kernel does not tell of huge pages), is always
  * overwritten. */
 #define GMEM_POPULATE_KEEP_ZEROS (UINT64_C(1) << 0)
 
-/** Told of progress after every step of a populate call.
+/** Told of progress after every step of the calling thread.
  *
- * Called in the thread that populates, with no lock of the library held; it may call the library.
+ * Called in the thread that made the call, with no lock of the library held; it may call the library.
  *
  * @param user    `user` of the options
  * @param done    bytes that this call has dealt with so far, zeros included
  * @param length  bytes that this call was asked for
- * @return 0 to go on; anything else ends the call with -ECANCELED, unless everything is done already
+ * @return 0 to go on; anything else ends the call with -ECANCELED once steps under way are done, unless everything is done already
  *
  * @threads{callback} @since{0.1}
  */
 typedef int (*gmem_progress_fn)(void *user, uint64_t done, uint64_t length);
 
-/** Options of gmem_populate() and gmem_populate_fd(). */
+/** Options of the populate calls. */
 struct gmem_populate_opts {
 	uint64_t size;             /**< sizeof(struct gmem_populate_opts) */
 	uint64_t flags;            /**< GMEM_POPULATE_* */
@@ -55,7 +59,16 @@ struct gmem_populate_opts {
 	gmem_progress_fn progress; /**< told after every step, or NULL */
 	void *user;                /**< for `progress` */
 	uint32_t mechanism;        /**< force this enum gmem_mechanism (tests, benchmarks); 0 = the best that works */
-	uint32_t reserved;         /**< must be 0 */
+	uint32_t threads;          /**< besides the caller's, 64 at most, for the time of the call; fewer where they cannot be made, or
+				        are no use: what cannot seek is read by one */
+};
+
+/** Options of gmem_prefault(). */
+struct gmem_prefault_opts {
+	uint64_t size;      /**< sizeof(struct gmem_prefault_opts) */
+	uint64_t flags;     /**< none yet: 0 */
+	uint32_t mechanism; /**< force this enum gmem_mechanism (tests, benchmarks); 0 = the best that works */
+	uint32_t threads;   /**< besides the caller's, 64 at most, for the time of the call; through vCPUs no more than there are */
 };
 
 /** Fills shared memory from a buffer.
@@ -67,7 +80,7 @@ struct gmem_populate_opts {
  * @param mem     the memory
  * @param offset  where to begin in the memory; bytes, at any alignment
  * @param length  bytes, not 0, within the memory
- * @param data    `length` readable bytes, at any alignment, read in the calling thread
+ * @param data    `length` readable bytes, at any alignment, read in the call
  * @param done    out, may be NULL, else always written: bytes dealt with
  * @param opts    options, or NULL
  * @return 0; -EINVAL a bad argument or option, or part of a page in memory that only takes whole pages (no GMEM_NEED_MAPPABLE);
@@ -104,6 +117,50 @@ GMEM_API int gmem_populate(struct gmem *mem, uint64_t offset, uint64_t length, c
  */
 GMEM_API int gmem_populate_fd(struct gmem *mem, uint64_t offset, uint64_t length, int fd, uint64_t fd_offset, uint64_t *done,
 			      const struct gmem_populate_opts *opts);
+
+/** Fills shared memory from a source: the program's own code.
+ *
+ * @param mem            the memory
+ * @param offset         where to begin in the memory; bytes, at any alignment
+ * @param length         bytes, not 0, within the memory
+ * @param source         asked for [source_offset, source_offset + length) in parts, in any order if there are threads
+ * @param source_offset  where to begin in the source; source_offset + length must not wrap
+ * @param done           out, may be NULL, else always written: bytes dealt with
+ * @param opts           options, or NULL
+ * @return 0; -EIO the source answered what no source may answer; the codes of the source; else as gmem_populate()
+ *
+ * @threads{any} @blocks{waits} (for the source) @kernel{memfd: any; guest_memfd: 6.18} @since{0.1}
+ */
+GMEM_API int gmem_populate_source(struct gmem *mem, uint64_t offset, uint64_t length, struct gmem_source *source,
+				  uint64_t source_offset, uint64_t *done, const struct gmem_populate_opts *opts);
+
+/** Allocates a range ahead of the first touch and, where it can, maps it: the guest does not fault there any more.
+ *
+ * Never changes content; what was absent becomes zeros. What is bound to a memslot is mapped into the guest by the vCPUs that
+ * gmem_vcpu_open() told of, where KVM can do that; everything else is allocated, cleared and mapped in this process: do it before
+ * the vCPUs run, and through the mapping that the memslot uses (which is what happens when the whole memory is bound, or mapped
+ * first).
+ *
+ * On memory with GMEM_NEED_LAZY whose pages a pager is to bring, touching is what a fault is: the call waits for the pager, so
+ * another thread must serve it.
+ *
+ * @param mem     the memory
+ * @param offset  bytes, a multiple of the page size
+ * @param length  bytes, a multiple of the page size, not 0, within the memory
+ * @param done    out, may be NULL, else always written: bytes dealt with, as populate calls count them
+ * @param opts    options, or NULL
+ * @return 0; -EINVAL a bad argument or option; -E2BIG an option of a later library; -EOPNOTSUPP the forced mechanism cannot, here or
+ *         for this range; -EINTR a signal came while a vCPU was waited for: go on; -EAGAIN memslots are changing, or the kernel made
+ *         no headway: go on; -ENOMEM, -ENOSPC or -EFAULT of the kernel: out of memory or huge pages, or a page that is private or
+ *         poisoned (-EHWPOISON); -ESTALE after fork
+ *
+ * @threads{any} @blocks{waits} (for a vCPU to leave KVM_RUN; best before it runs)
+ * @kernel{KVM_PRE_FAULT_MEMORY: 6.11 with hardware paging (Documentation/virt/kvm/api.rst); KVM_MAP_MEMORY: proposed
+ * (cover.1709288671.git.isaku.yamahata@intel.com)\, with GMEM_VM_RFC_IOCTLS only; MADV_POPULATE_WRITE: 5.14 (mm/madvise.c)\, older
+ * ones allocate only} @since{0.1}
+ */
+GMEM_API int gmem_prefault(struct gmem *mem, uint64_t offset, uint64_t length, uint64_t *done,
+			   const struct gmem_prefault_opts *opts);
 
 #ifdef __cplusplus
 }

@@ -62,6 +62,26 @@ struct kvmi_create_guest_memfd {
 	uint64_t reserved[6];
 };
 
+struct kvmi_pre_fault_memory {
+	uint64_t gpa;
+	uint64_t size;
+	uint64_t flags;
+	uint64_t padding[5];
+};
+
+struct kvmi_map_memory_v1 {
+	uint64_t base_gfn;
+	uint64_t nr_pages;
+	uint64_t flags;
+	uint64_t source;
+};
+
+struct kvmi_map_memory_v2 {
+	uint64_t base_address;
+	uint64_t size;
+	uint64_t flags;
+};
+
 /* As in the eighth posting: on a guest_memfd, offsets in the file. */
 struct kvmi_memory_attributes2 {
 	uint64_t offset;

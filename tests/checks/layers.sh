@@ -30,14 +30,14 @@ echo "# PLAN 3"
 # Module = file name up to the first underscore. Floors as in CONTRIBUTING.md; uapi/ counts as below everything.
 awk '
 	BEGIN {
-		split("err log alloc version mechanism", f0); split("sys opts range bitmap pagemap", f1); split("vm", f2)
-		split("fill memory source", f3); split("fault populate convert", f4); split("pager channel vcpu", f5)
+		split("err log alloc version mechanism", f0); split("sys opts range bitmap pagemap parallel", f1); split("vm", f2)
+		split("fill memory source", f3); split("fault populate prefault convert", f4); split("pager channel vcpu", f5)
 		split("guard server wset", f6)
 		for (i in f0) floor[f0[i]] = 0; for (i in f1) floor[f1[i]] = 1; for (i in f2) floor[f2[i]] = 2
 		for (i in f3) floor[f3[i]] = 3; for (i in f4) floor[f4[i]] = 4; for (i in f5) floor[f5[i]] = 5
 		for (i in f6) floor[f6[i]] = 6
 		# Neighbours that may be called: from to.
-		ok["err log"] = ok["alloc err"] = ok["pagemap sys"] = ok["fill memory"] = 1
+		ok["err log"] = ok["alloc err"] = ok["pagemap sys"] = ok["parallel sys"] = ok["parallel range"] = ok["fill memory"] = 1
 	}
 	function module(path) { sub(/.*\//, "", path); sub(/[._].*/, "", path); return path }
 	/^#include "/ {
@@ -57,14 +57,14 @@ check "no kernel header in lib and include" "$found"
 # What an object takes from libc shows what it does: all but sys.o and alloc.o live on memory, strings and mutexes.
 for object in "$build"/static/lib/*.o; do
 	case ${object##*/} in
-	sys.o) allowed='open|openat|close|fcntl|memfd_create|ftruncate|getrlimit|lseek|fstat|fstatfs|read|pread|pwrite|fallocate|sysconf|mmap|munmap|madvise|mincore|ioctl|syscall|__errno_location' ;;
+	sys.o) allowed='open|openat|close|fcntl|memfd_create|ftruncate|getrlimit|lseek|fstat|fstatfs|read|pread|pwrite|fallocate|sysconf|mmap|munmap|madvise|mincore|ioctl|syscall|__errno_location|readlink|geteuid|pipe2|splice|sigfillset|pthread_sigmask|pthread_create|pthread_setname_np|pthread_join' ;;
 	alloc.o) allowed='calloc|free' ;;
 	*) allowed='none' ;;
 	esac
 	nm -u "$object" | awk -v object="${object##*/}" -v allowed="^($allowed)(64)?$" '
 		{ name = $2; sub(/^__/, "", name); sub(/_chk$/, "", name) }
 		$2 ~ /^(gmemi?_|__(asan|ubsan|tsan)_|_GLOBAL_OFFSET_TABLE_$|__stack_chk_fail$|__tls_get_addr$)/ { next }
-		name ~ /^(mem(cpy|set|cmp|move)|strn?len|v?snprintf|pthread_mutex_(init|lock|unlock|destroy))$/ { next }
+		name ~ /^(mem(cpy|set|cmp|move)|strn?len|v?snprintf|pthread_(mutex_(init|lock|unlock|destroy)|rwlock_(init|rdlock|wrlock|unlock|destroy)))$/ { next }
 		$2 !~ allowed && name !~ allowed { print object ": " $2 }'
 done > "$found"
 check "system calls in sys.c and allocation in alloc.c alone" "$found"

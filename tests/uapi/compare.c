@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* Compares lib/uapi with the kernel's headers on the include path. compare: fails on a difference; what the headers are too old for is a
  * skip with its names, or (compare --all) a failure. */
+#include <asm/unistd.h>
+#include <linux/fcntl.h>
 #include <linux/kvm.h>
 #include <linux/magic.h>
 #include <linux/memfd.h>
+#include <linux/mempolicy.h>
 #include <linux/mman.h>
 #include <linux/userfaultfd.h>
 #include <stddef.h>

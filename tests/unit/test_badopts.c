@@ -124,10 +124,8 @@ static const struct row {
 	OPTS("gmem_map", gmem_map_opts, map_with, GMEM_MAP_READONLY, NOTHING_RESERVED),
 	OPTS("gmem_bind", gmem_bind_opts, bind_with, GMEM_BIND_READONLY | GMEM_BIND_DIRTY_LOG | GMEM_BIND_PLAIN,
 	     NOTHING_RESERVED),
-	OPTS("gmem_populate", gmem_populate_opts, populate_with, GMEM_POPULATE_KEEP_ZEROS,
-	     offsetof(struct gmem_populate_opts, reserved)),
-	OPTS("gmem_populate_fd", gmem_populate_opts, populate_fd_with, GMEM_POPULATE_KEEP_ZEROS,
-	     offsetof(struct gmem_populate_opts, reserved)),
+	OPTS("gmem_populate", gmem_populate_opts, populate_with, GMEM_POPULATE_KEEP_ZEROS, NOTHING_RESERVED),
+	OPTS("gmem_populate_fd", gmem_populate_opts, populate_fd_with, GMEM_POPULATE_KEEP_ZEROS, NOTHING_RESERVED),
 };
 
 #define ROWS (sizeof(rows) / sizeof(rows[0]))

@@ -64,7 +64,8 @@ static void without_a_vm_memory_is_a_memfd(void **state)
 	assert_int_equal(info.need, GMEM_NEED_MAPPABLE);
 	assert_int_equal(info.backing, GMEM_BACKING_MEMFD);
 	assert_int_equal(info.mechanism, GMEM_MECH_MEMFD);
-	assert_int_equal(info.populated + info.skipped + info.populate_mechanism + info.slots + info.in_place + info.reserved,
+	assert_int_equal(info.populated + info.skipped + info.populate_mechanism + info.slots + info.in_place +
+				 info.prefault_mechanism,
 			 0);
 	gmem_destroy(mem);
 	gmem_vm_close(vm);

@@ -10,7 +10,7 @@
 
 static void every_mechanism_has_a_name_of_its_own(void **state)
 {
-	static const int known[] = { 0, 1, 2, 3, 4, 10, 11, 13, 14, 15, 16, 20, 21, 22, 23, 30, 31, 32, 40, 41, 50, 51 };
+	static const int known[] = { 0, 1, 2, 3, 4, 10, 11, 12, 13, 14, 15, 16, 20, 21, 22, 23, 30, 31, 32, 40, 41, 50, 51 };
 	const size_t count = sizeof(known) / sizeof(known[0]);
 
 	(void)state;
@@ -27,7 +27,7 @@ static void every_mechanism_has_a_name_of_its_own(void **state)
 
 static void mechanisms_of_later_libraries_are_unknown(void **state)
 {
-	static const int unknown[] = { 5, 9, 12, 17, 24, 33, 42, 49, 52, 1000, INT32_MAX, -1, INT32_MIN };
+	static const int unknown[] = { 5, 9, 17, 24, 33, 42, 49, 52, 1000, INT32_MAX, -1, INT32_MIN };
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(unknown) / sizeof(unknown[0]); i++)

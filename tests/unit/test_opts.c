@@ -9,6 +9,7 @@
 
 #include <gmem/memory.h>
 #include <gmem/populate.h>
+#include <gmem/source.h>
 #include <gmem/vm.h>
 
 #include "err.h"
@@ -308,7 +309,7 @@ static const struct member members[] = {
 	MEMBER(gmem_info, populate_mechanism, 56),
 	MEMBER(gmem_info, slots, 60),
 	MEMBER(gmem_info, in_place, 64),
-	MEMBER(gmem_info, reserved, 68),
+	MEMBER(gmem_info, prefault_mechanism, 68),
 	END(gmem_info, 72),
 	MEMBER(gmem_populate_opts, size, 0),
 	MEMBER(gmem_populate_opts, flags, 8),
@@ -316,8 +317,34 @@ static const struct member members[] = {
 	MEMBER(gmem_populate_opts, progress, 24),
 	MEMBER(gmem_populate_opts, user, 32),
 	MEMBER(gmem_populate_opts, mechanism, 40),
-	MEMBER(gmem_populate_opts, reserved, 44),
+	MEMBER(gmem_populate_opts, threads, 44),
 	END(gmem_populate_opts, 48),
+	MEMBER(gmem_import_opts, size, 0),
+	MEMBER(gmem_import_opts, need, 8),
+	MEMBER(gmem_import_opts, flags, 16),
+	END(gmem_import_opts, 24),
+	MEMBER(gmem_discard_opts, size, 0),
+	MEMBER(gmem_discard_opts, flags, 8),
+	END(gmem_discard_opts, 16),
+	MEMBER(gmem_set_nodes_opts, size, 0),
+	MEMBER(gmem_set_nodes_opts, flags, 8),
+	MEMBER(gmem_set_nodes_opts, policy, 16),
+	MEMBER(gmem_set_nodes_opts, reserved, 20),
+	END(gmem_set_nodes_opts, 24),
+	MEMBER(gmem_run, size, 0),
+	MEMBER(gmem_run, length, 8),
+	MEMBER(gmem_run, state, 16),
+	END(gmem_run, 24),
+	MEMBER(gmem_prefault_opts, size, 0),
+	MEMBER(gmem_prefault_opts, flags, 8),
+	MEMBER(gmem_prefault_opts, mechanism, 16),
+	MEMBER(gmem_prefault_opts, threads, 20),
+	END(gmem_prefault_opts, 24),
+	MEMBER(gmem_source_ops, size, 0),
+	MEMBER(gmem_source_ops, read, 8),
+	MEMBER(gmem_source_ops, extent, 16),
+	MEMBER(gmem_source_ops, release, 24),
+	END(gmem_source_ops, 32),
 };
 
 static void no_public_member_has_moved(void **state)

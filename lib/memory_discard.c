@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: MIT */
+/* Freeing pages. */
+#include "memory.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+
+#include "err.h"
+#include "opts.h"
+#include "range.h"
+#include "sys.h"
+#include "vm_chain.h"
+
+#define PIECE (UINT64_C(256) << 20) /* what is done between two looks at `done`: a multiple of every page size but 1 GiB */
+
+struct discard {
+	struct gmem *mem;
+	enum gmemi_page_state mark;
+	const struct gmemi_chain_row *row;
+};
+
+static int punch(int fd, uint64_t offset, uint64_t length)
+{
+	int r;
+
+	do /* what was freed stays freed: asking again ends */
+		r = gmemi_sys_fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length);
+	while (r == -EINTR);
+	return r < 0 ? gmemi_failed(r, "fallocate(PUNCH_HOLE)", r == -EPERM ? "is the file sealed against writing?" : NULL) : 0;
+}
+
+static int punch_both(const struct gmem *mem, uint64_t offset, uint64_t length)
+{
+	int r = punch(mem->fd, offset, length);
+
+	return r == 0 && mem->shared_fd >= 0 ? punch(mem->shared_fd, offset, length) : r;
+}
+
+/* Through mappings, as far as each reaches. */
+static int remove_mapped(struct gmem *mem, uint64_t offset, uint64_t length)
+{
+	while (length) {
+		struct gmemi_mapping *m;
+		uint64_t size;
+		int r = gmemi_mapping_hold_some(mem, offset, length, &m);
+
+		if (r < 0)
+			return r;
+		size = gmemi_min(length, m->offset + m->length - offset);
+		r = gmemi_sys_advise(gmemi_mapping_at(m, offset), size, MADV_REMOVE);
+		gmemi_mapping_drop(mem, m);
+		if (r < 0)
+			return gmemi_failed(r, "madvise(MADV_REMOVE)", NULL);
+		offset += size;
+		length -= size;
+	}
+	return 0;
+}
+
+static struct gmemi_wish wish_of(const struct gmem *mem)
+{
+	return (struct gmemi_wish){ .need = mem->need, .backing = gmemi_memory_shared_backing(mem) };
+}
+
+static int pick(struct discard *d)
+{
+	struct gmemi_wish wish = wish_of(d->mem);
+	const struct gmemi_chain_row *next = gmemi_chain_pick(d->mem->vm, GMEM_TASK_DISCARD, &wish, d->row);
+
+	if (!next)
+		return gmemi_chain_refuse(d->mem->vm, GMEM_TASK_DISCARD, &wish);
+	d->row = next;
+	return 0;
+}
+
+static int free_pages(struct discard *d, uint64_t offset, uint64_t length)
+{
+	for (;;) {
+		int r = d->row->mechanism == GMEM_MECH_PUNCH_HOLE ? punch_both(d->mem, offset, length)
+								   : remove_mapped(d->mem, offset, length);
+
+		if (r == 0 || !gmemi_chain_demote(d->mem->vm, d->row, r))
+			return r;
+		r = pick(d);
+		if (r < 0)
+			return r;
+	}
+}
+
+/* Marked before they are freed, and no populate call stores in between. */
+static int discard_piece(struct discard *d, uint64_t offset, uint64_t length)
+{
+	struct gmem *mem = d->mem;
+	int r;
+
+	if (!mem->map)
+		return free_pages(d, offset, length);
+	pthread_rwlock_wrlock(&mem->content);
+	gmemi_pagemap_set(mem->map, offset / mem->page_size, length / mem->page_size, d->mark);
+	r = free_pages(d, offset, length);
+	pthread_rwlock_unlock(&mem->content);
+	return r;
+}
+
+static int discard(struct discard *d, uint64_t offset, uint64_t length, uint64_t *done)
+{
+	uint64_t step = d->mem->page_size > PIECE ? d->mem->page_size : PIECE;
+	int r = pick(d);
+
+	while (r == 0 && *done < length) {
+		uint64_t size = gmemi_min(length - *done, step - (offset + *done) % step);
+
+		r = discard_piece(d, offset + *done, size);
+		if (r == 0)
+			*done += size;
+	}
+	return r;
+}
+
+static int check(const struct gmem *mem, uint64_t offset, uint64_t length, uint64_t flags)
+{
+	int r = gmemi_opts_flags(flags, GMEM_DISCARD_REFETCH, "opts->flags");
+
+	if (r == 0)
+		r = gmemi_range_check(offset, length, mem->page_size, mem->length);
+	if (r < 0)
+		return r;
+	if (flags & GMEM_DISCARD_REFETCH && !mem->map)
+		return gmemi_refuse(-EOPNOTSUPP, "GMEM_DISCARD_REFETCH needs a page map: create the memory with GMEM_NEED_LAZY");
+	return 0;
+}
+
+int gmem_discard(struct gmem *mem, uint64_t offset, uint64_t length, uint64_t *done, const struct gmem_discard_opts *opts)
+{
+	struct gmem_discard_opts o;
+	struct discard d = { .mem = mem };
+	uint64_t so_far = 0;
+	int r;
+
+	GMEMI_CALL();
+	r = gmemi_memory_check(mem);
+	if (r == 0)
+		r = GMEMI_OPTS_IN(o, opts);
+	if (r == 0)
+		r = check(mem, offset, length, o.flags);
+	if (r == 0) {
+		d.mark = o.flags & GMEM_DISCARD_REFETCH ? GMEMI_PAGE_EMPTY : GMEMI_PAGE_DISCARDED;
+		r = discard(&d, offset, length, &so_far);
+	}
+	if (done)
+		*done = so_far;
+	return r;
+}
+
+void gmemi_memory_expose(struct gmem *mem)
+{
+	pthread_mutex_lock(&mem->lock);
+	mem->exposed = true;
+	pthread_mutex_unlock(&mem->lock);
+}
+
+bool gmemi_memory_exposed(struct gmem *mem)
+{
+	bool exposed;
+
+	pthread_mutex_lock(&mem->lock);
+	exposed = mem->exposed;
+	pthread_mutex_unlock(&mem->lock);
+	return exposed;
+}
+
+bool gmemi_memory_free_unseen(struct gmem *mem, uint64_t offset, uint64_t length)
+{
+	bool freed = false;
+
+	pthread_mutex_lock(&mem->lock);
+	if (!mem->exposed)
+		freed = punch(gmemi_memory_shared_fd(mem), offset, length) == 0;
+	pthread_mutex_unlock(&mem->lock);
+	if (!freed)
+		gmemi_tolerated();
+	return freed;
+}
