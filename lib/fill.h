@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Floor 3: puts bytes into a range of a memory's shared file, by the populate chain. Bytes come from a buffer or, by the ways that
- * need none, from a file or pipe. */
+/* Floor 3: puts bytes into a range of a memory's shared file, by the populate chain. Bytes come from a buffer or, by the
+ * ways that need none, from a file or pipe. */
 #ifndef GMEMI_FILL_H
 #define GMEMI_FILL_H
 
@@ -31,20 +31,21 @@ struct gmemi_fill_file {
 	uint64_t position; /* in what can seek */
 };
 
-/* fill_read.c: reads straight into the memory, for GMEM_MECH_MAPPING: *done bytes, fewer where the file or a mapping ends. The second
- * is for whole pages that were absent: those that turn out to be zeros are freed again, *freed bytes, if that can be done unseen. */
+/* fill_read.c: reads straight into the memory, for GMEM_MECH_MAPPING: *done bytes, fewer where the file or a mapping ends.
+ * The second is for whole pages that were absent: those that turn out to be zeros are freed again, *freed bytes, if that
+ * can be done unseen. */
 int gmemi_fill_read(struct gmem *mem, uint64_t offset, uint64_t length, const struct gmemi_fill_file *from, uint64_t *done);
-int gmemi_fill_read_absent(struct gmem *mem, uint64_t offset, uint64_t length, const struct gmemi_fill_file *from, uint64_t *done,
-			   uint64_t *freed);
+int gmemi_fill_read_absent(struct gmem *mem, uint64_t offset, uint64_t length, const struct gmemi_fill_file *from,
+			   uint64_t *done, uint64_t *freed);
 bool gmemi_fill_is_zero(const unsigned char *page, uint64_t size);
 
 /* fill_splice.c: from a pipe, or from a file through a pipe of the caller's: *done bytes, fewer where the input ends. */
 int gmemi_fill_splice_pipe(struct gmem *mem, uint64_t offset, uint64_t length, int pipe, uint64_t *done);
-int gmemi_fill_splice_file(struct gmem *mem, uint64_t offset, uint64_t length, const struct gmemi_fill_file *from, const int pipe[2],
-			   uint64_t *done);
+int gmemi_fill_splice_file(struct gmem *mem, uint64_t offset, uint64_t length, const struct gmemi_fill_file *from,
+			   const int pipe[2], uint64_t *done);
 
-/* Allocates, clears and maps in bulk, as far as the host may touch the memory, and changes nothing that is there. What cannot be
- * had is an error here, where a touch would be SIGBUS. */
+/* Allocates, clears and maps in bulk, as far as the host may touch the memory, and changes nothing that is there. What
+ * cannot be had is an error here, where a touch would be SIGBUS. */
 int gmemi_fill_prepare(struct gmem *mem, uint64_t offset, uint64_t length);
 /* The same within a mapping that is held. */
 int gmemi_fill_prepare_mapped(struct gmem *mem, const struct gmemi_mapping *m, uint64_t offset, uint64_t length);

@@ -72,8 +72,8 @@ static uint64_t free_zeros(struct gmem *mem, const unsigned char *at, uint64_t o
 	return freed;
 }
 
-int gmemi_fill_read_absent(struct gmem *mem, uint64_t offset, uint64_t length, const struct gmemi_fill_file *from, uint64_t *done,
-			   uint64_t *freed)
+int gmemi_fill_read_absent(struct gmem *mem, uint64_t offset, uint64_t length, const struct gmemi_fill_file *from,
+			   uint64_t *done, uint64_t *freed)
 {
 	uint64_t whole;
 	struct gmemi_mapping *m;

@@ -50,8 +50,8 @@ static int drain_all(struct gmem *mem, uint64_t offset, uint64_t length, int pip
 	return r == 0 && *done < length ? gmemi_refuse(-EIO, "the pipe gave less than it took") : r;
 }
 
-int gmemi_fill_splice_file(struct gmem *mem, uint64_t offset, uint64_t length, const struct gmemi_fill_file *from, const int pipe[2],
-			   uint64_t *done)
+int gmemi_fill_splice_file(struct gmem *mem, uint64_t offset, uint64_t length, const struct gmemi_fill_file *from,
+			   const int pipe[2], uint64_t *done)
 {
 	*done = 0;
 	while (*done < length) {

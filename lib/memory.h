@@ -76,8 +76,8 @@ void gmemi_mapping_end(struct gmem *mem);
 /* memory_bind.c */
 /* Deletes all memslots of the memory. A mapping whose memslot cannot be deleted stays for good: the guest may run on it. */
 void gmemi_slots_end(struct gmem *mem);
-/* What vCPUs of the first address space see of the memory: 0 bytes if nothing at offset is bound there, and then *length is cut to
- * where something is. */
+/* What vCPUs of the first address space see of the memory: 0 bytes if nothing at offset is bound there, and then *length
+ * is cut to where something is. */
 struct gmemi_bound {
 	uint64_t gpa, length;
 };

@@ -126,7 +126,7 @@ static int check(const struct gmem *mem, uint64_t offset, uint64_t length, uint6
 	if (r < 0)
 		return r;
 	if (flags & GMEM_DISCARD_REFETCH && !mem->map)
-		return gmemi_refuse(-EOPNOTSUPP, "GMEM_DISCARD_REFETCH needs a page map: create the memory with GMEM_NEED_LAZY");
+		return gmemi_refuse(-EOPNOTSUPP, "GMEM_DISCARD_REFETCH needs a page map: GMEM_NEED_LAZY at creation");
 	return 0;
 }
 

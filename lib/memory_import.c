@@ -92,7 +92,7 @@ static int check_seals(const struct gmem *mem, int fd, uint64_t flags)
 	if (seals & (F_SEAL_WRITE | MMANI_SEAL_FUTURE_WRITE))
 		return gmemi_refuse(-EINVAL, "fd %d is sealed against writing", fd);
 	if (!(seals & F_SEAL_SHRINK) && !(flags & GMEM_IMPORT_UNSEALED))
-		return gmemi_refuse(-EINVAL, "fd %d could be cut short: add F_SEAL_SHRINK, or vouch for it with GMEM_IMPORT_UNSEALED", fd);
+		return gmemi_refuse(-EINVAL, "fd %d could be cut short: add F_SEAL_SHRINK, or say GMEM_IMPORT_UNSEALED", fd);
 	return 0;
 }
 
@@ -139,7 +139,7 @@ static int try_touch(int fd)
 	int r = gmemi_sys_map(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0, &page);
 
 	if (r == -ENODEV)
-		return gmemi_refuse(-EOPNOTSUPP, "this guest_memfd cannot be mapped: it was created without GUEST_MEMFD_FLAG_MMAP");
+		return gmemi_refuse(-EOPNOTSUPP, "this guest_memfd was created without GUEST_MEMFD_FLAG_MMAP: it cannot be mapped");
 	if (r < 0)
 		return gmemi_failed(r, "mmap() of one page", NULL);
 	r = gmemi_sys_advise(page, size, MMANI_MADV_POPULATE_WRITE);

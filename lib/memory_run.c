@@ -11,7 +11,7 @@
 #include "sys.h"
 
 #define PAGES_AT_ONCE 4096
-#define LONGEST_SEARCH (UINT64_C(4) << 30) /* bytes that one call looks at, at most, where the kernel has to be asked page by page */
+#define LONGEST_SEARCH (UINT64_C(4) << 30) /* bytes that one call looks at, at most, where pages are asked for one by one */
 
 static uint64_t round_up(uint64_t value, uint64_t align)
 {
@@ -47,8 +47,9 @@ static size_t alike(const unsigned char *vector, size_t count)
 	return n;
 }
 
-/* vector holds the answer about `pages` pages of one mapping. */
-static bool ask_mapping(struct gmem *mem, uint64_t offset, uint64_t *length, unsigned char *vector, size_t room, size_t *entries)
+/* As far as one mapping and the room reach: *length, and how many entries of vector that is. */
+static bool ask_mapping(struct gmem *mem, uint64_t offset, uint64_t *length, unsigned char *vector, size_t room,
+			size_t *entries)
 {
 	uint64_t unit = gmemi_sys_page_size();
 	struct gmemi_mapping *m;
@@ -105,8 +106,8 @@ static enum cached cached(const struct gmem *mem, uint64_t offset, uint64_t leng
 	return pages >= length / mem->page_size ? CACHED_ALL : CACHED_SOME;
 }
 
-/* Pages without content from offset on: allocated or not, and for how far that is the same. Some: the first half holds the first
- * change, or all of it is alike. */
+/* Pages without content from offset on: allocated or not, and for how far that is the same. Some: the first half holds the
+ * first change, or all of it is alike. */
 static uint64_t state_of_empty(const struct gmem *mem, uint64_t offset, uint64_t *length)
 {
 	enum cached first = cached(mem, offset, mem->page_size);

@@ -21,8 +21,8 @@ struct gmemi_parallel {
 	int (*tell)(void *context, uint64_t done);
 };
 
-/* Pieces are taken in order, and those that were taken are ended: *done is what is done without a gap. Returns the failure that is
- * nearest to the beginning of the range, or what `tell` said, or 0. Threads that cannot be made are done without. */
+/* Pieces are taken in order, and those that were taken are ended: *done is what is done without a gap. Returns the failure
+ * that is nearest to the beginning of the range, or what `tell` said, or 0. Threads that cannot be made are done without. */
 int gmemi_parallel_run(const struct gmemi_parallel *parallel, uint64_t *done);
 
 #endif

@@ -25,8 +25,8 @@ static int check_readable(const struct gmemi_input *input)
 	return r < 0 ? gmemi_failed((int)r, "reading the input", NULL) : 0;
 }
 
-/* Asking for holes moves the file offset, which is put back at the end. An opening of our own would not need that, but closing it
- * would drop the POSIX locks that the program has on the file. Only files have holes. */
+/* Asking for holes moves the file offset, which is put back at the end. An opening of our own would not need that, but
+ * closing it would drop the POSIX locks that the program has on the file. Only files have holes. */
 static int look_at(struct gmemi_input *input, int64_t where)
 {
 	struct gmemi_file about;
@@ -66,7 +66,13 @@ int gmemi_input_from_source(struct gmemi_input *input, struct gmem_source *sourc
 
 	if (r < 0)
 		return r;
-	*input = (struct gmemi_input){ .kind = GMEMI_INPUT_SOURCE, .source = source, .fd = -1, .base = source_offset, .before = -1 };
+	*input = (struct gmemi_input){
+		.kind = GMEMI_INPUT_SOURCE,
+		.source = source,
+		.fd = -1,
+		.base = source_offset,
+		.before = -1,
+	};
 	if (length <= UINT64_MAX - source_offset)
 		return 0;
 	gmemi_source_release(source);

@@ -11,7 +11,8 @@ struct gmem_source;
 
 enum gmemi_input_kind { GMEMI_INPUT_BUFFER, GMEMI_INPUT_FILE, GMEMI_INPUT_STREAM, GMEMI_INPUT_SOURCE };
 
-/* One for each call, shared by its threads, which do not change it. Where there is a position, byte n of the call is at base + n. */
+/* One for each call, shared by its threads, which do not change it. Where there is a position, byte n of the call is at
+ * base + n. */
 struct gmemi_input {
 	enum gmemi_input_kind kind;
 	const unsigned char *data; /* buffer */
@@ -43,8 +44,8 @@ int64_t gmemi_input_hole(const struct gmemi_input *input, uint64_t at, uint64_t 
 /* room bytes at most are read at a time. */
 void gmemi_reader_begin(struct gmemi_reader *reader, const struct gmemi_input *input, size_t room);
 void gmemi_reader_end(struct gmemi_reader *reader);
-/* The bytes from byte `at` of the call on, at most `length`: how many, 0 at the end of the input, or a negative errno. Valid until
- * the next call. A stream gives what is next, whatever `at` is. */
+/* The bytes from byte `at` of the call on, at most `length`: how many, 0 at the end of the input, or a negative errno.
+ * Valid until the next call. A stream gives what is next, whatever `at` is. */
 int64_t gmemi_reader_next(struct gmemi_reader *reader, uint64_t at, uint64_t length, const unsigned char **data);
 
 #endif

@@ -14,7 +14,7 @@ static struct gmem *memory_of(const struct gmemi_lane *lane)
 	return lane->fill.mem;
 }
 
-/* --- the page map -------------------------------------------------------------------------------------------------------------- */
+/* --- the page map ----------------------------------------------------------------------------------------------------- */
 
 /* Pages whose last byte has been stored since `from`. */
 static void mark_filled(const struct gmemi_lane *lane, uint64_t from)
@@ -52,7 +52,7 @@ static void unlock_content(struct gmem *mem)
 		pthread_rwlock_unlock(&mem->content);
 }
 
-/* --- content that is in a buffer ----------------------------------------------------------------------------------------------- */
+/* --- content that is in a buffer -------------------------------------------------------------------------------------- */
 
 static void skip(struct gmemi_lane *lane, uint64_t length)
 {
@@ -168,7 +168,7 @@ static int step_through_buffer(struct gmemi_lane *lane, uint64_t left)
 	return r;
 }
 
-/* --- content that no buffer sees ----------------------------------------------------------------------------------------------- */
+/* --- content that no buffer sees -------------------------------------------------------------------------------------- */
 
 static struct gmemi_fill_file file_of(const struct gmemi_lane *lane)
 {
@@ -192,9 +192,9 @@ static void advance(struct gmemi_lane *lane, uint64_t done, uint64_t freed)
 	atomic_fetch_add(&memory_of(lane)->skipped, freed);
 }
 
-/* How much of what is next may be read straight into the memory; 0 = nothing. Zeros that are to be left out must then be pages that
- * are absent, of memory that nobody else touches: they are allocated, read and freed again, which pays where there are few. Memory with
- * a page map is filled from a buffer, where a slow file holds no lock. */
+/* How much of what is next may be read straight into the memory; 0 = nothing. Zeros that are to be left out must then be
+ * pages that are absent, of memory that nobody else touches: they are allocated, read and freed again, which pays where
+ * there are few. Memory with a page map is filled from a buffer, where a slow file holds no lock. */
 static uint64_t straight(const struct gmemi_lane *lane, uint64_t left, bool *absent)
 {
 	struct gmem *mem = memory_of(lane);
@@ -260,7 +260,7 @@ static int step_by_splice(struct gmemi_lane *lane, uint64_t left)
 	return done ? 0 : ended(lane);
 }
 
-/* --- steps --------------------------------------------------------------------------------------------------------------------- */
+/* --- steps ------------------------------------------------------------------------------------------------------------ */
 
 /* Bytes that need neither be read nor written: a hole there, nothing here. */
 static int64_t passable(const struct gmemi_lane *lane, uint64_t left)

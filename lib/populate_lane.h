@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Floor 4: one thread's part in a populate call: takes content from the input, leaves out zeros, stores the rest, keeps the page map
- * right. */
+/* Floor 4: one thread's part in a populate call: takes content from the input, leaves out zeros, stores the rest, keeps
+ * the page map right. */
 #ifndef GMEMI_POPULATE_LANE_H
 #define GMEMI_POPULATE_LANE_H
 

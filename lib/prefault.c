@@ -57,7 +57,8 @@ static int by_host(const struct job *job, struct lane *lane, uint64_t offset, ui
 
 	lane->used = GMEM_MECH_HOST_FAULT;
 	if (gmemi_prefault_is_by_vcpu((enum gmem_mechanism)job->opts.mechanism))
-		return gmemi_refuse(-EOPNOTSUPP, "offset 0x%llx is bound to no memslot that a vCPU could map", (unsigned long long)offset);
+		return gmemi_refuse(-EOPNOTSUPP, "offset 0x%llx is bound to no memslot that a vCPU could map",
+				    (unsigned long long)offset);
 	r = gmemi_fill_prepare(job->mem, offset, length);
 	*done = r == 0 ? length : 0;
 	return r;

@@ -71,8 +71,8 @@ bool gmemi_prefault_is_by_vcpu(enum gmem_mechanism mechanism)
 	return mechanism == GMEM_MECH_PRE_FAULT || mechanism == GMEM_MECH_MAP_MEMORY || mechanism == GMEM_MECH_MAP_MEMORY_V1;
 }
 
-/* KVM_PRE_FAULT_MEMORY returns 0 as soon as it did something; KVM_MAP_MEMORY returns what stopped it, and the structure tells that it
- * did something. Either way the structure is believed only if its two halves agree. */
+/* KVM_PRE_FAULT_MEMORY returns 0 as soon as it did something; KVM_MAP_MEMORY returns what stopped it, and the structure
+ * tells that it did something. Either way the structure is believed only if its two halves agree. */
 int gmemi_prefault_by_vcpu(enum gmem_mechanism mechanism, int vcpu_fd, uint64_t gpa, uint64_t length, uint64_t *done)
 {
 	struct answer answer = ask(mechanism, vcpu_fd, gpa, length);

@@ -44,8 +44,8 @@ int gmemi_sys_describe(int fd, struct gmemi_file *about);
 int64_t gmemi_sys_magic(int fd);
 /* What /proc says the fd is, such as "/memfd:gmem (deleted)"; cut to the room. */
 int gmemi_sys_name(int fd, char *name, size_t room);
-/* Does mincore() tell this process the truth about the file? It makes everything present for those who may not write it and do not
- * own it (mm/mincore.c, can_do_mincore()). */
+/* Does mincore() tell this process the truth about the file? It makes everything present for those who may not write it
+ * and do not own it (mm/mincore.c, can_do_mincore()). */
 bool gmemi_sys_may_see(int fd, uid_t owner);
 /* How many pages of the range the page cache has: cachestat(). */
 int gmemi_sys_cached(int fd, uint64_t offset, uint64_t length, uint64_t *pages);

@@ -80,8 +80,8 @@ struct gmem_bind_opts {
 	uint64_t flags; /**< GMEM_BIND_* */
 };
 
-/** The file can shrink, since it is not sealed against that, and the caller vouches that nobody will make it: where it is cut off,
- * touching the memory is SIGBUS. For files that take no seals, such as those of a tmpfs or hugetlbfs mount. */
+/** The file can shrink, since it is not sealed against that, and the caller vouches that nobody will make it: where it is
+ * cut off, touching the memory is SIGBUS. For files that take no seals, such as those of a tmpfs or hugetlbfs mount. */
 #define GMEM_IMPORT_UNSEALED (UINT64_C(1) << 0)
 
 /** Options of gmem_import(). */
@@ -91,8 +91,8 @@ struct gmem_import_opts {
 	uint64_t flags; /**< GMEM_IMPORT_* */
 };
 
-/** The content is stale, not gone for good: in the page map the pages become empty, so that a pager asks its source for them again.
- * Only for memory with a page map. */
+/** The content is stale, not gone for good: in the page map the pages become empty, so that a pager asks its source for
+ * them again. Only for memory with a page map. */
 #define GMEM_DISCARD_REFETCH (UINT64_C(1) << 0)
 
 /** Options of gmem_discard(). */
@@ -177,12 +177,12 @@ struct gmem_info {
  */
 GMEM_API int gmem_create(struct gmem_vm *vm, uint64_t length, struct gmem **mem, const struct gmem_create_opts *opts);
 
-/** Makes memory around a file that was made elsewhere: received from another process, inherited, or opened on a tmpfs or hugetlbfs
- * mount.
+/** Makes memory around a file that was made elsewhere: received from another process, inherited, or opened on a tmpfs or
+ * hugetlbfs mount.
  *
- * What the file is made of is found out by looking at it; the page size is the file's. Nothing of its content changes. A guest_memfd
- * is tried by touching its first page, which is allocated (zeros) if it was not. One that belongs to another VM can be mapped and
- * filled, and is refused by KVM when it is bound.
+ * What the file is made of is found out by looking at it; the page size is the file's. Nothing of its content changes. A
+ * guest_memfd is tried by touching its first page, which is allocated (zeros) if it was not. One that belongs to another
+ * VM can be mapped and filled, and is refused by KVM when it is bound.
  *
  * With GMEM_NEED_LAZY a page map is made, in which all pages are empty.
  *
@@ -191,14 +191,15 @@ GMEM_API int gmem_create(struct gmem_vm *vm, uint64_t length, struct gmem **mem,
  * @param length  bytes, a multiple of the page size, no more than the file has; 0 = the whole file
  * @param mem     out: the handle; give it up with gmem_destroy()
  * @param opts    options, or NULL
- * @return 0; -EINVAL a NULL argument, a bad length or option, `fd` is no file of these kinds or not open for reading and writing,
- *         or it could shrink (no F_SEAL_SHRINK, and GMEM_IMPORT_UNSEALED was not said); -E2BIG an option of a later library;
- *         -EOPNOTSUPP a need does not hold of it, or cannot be seen of a file (GMEM_NEED_HIDDEN); -EBADF `fd` is not open; codes of
- *         gmem_create() where what is needed is withheld; -EMFILE or -ENFILE no fd left; -ENOMEM; -ESTALE after fork
+ * @return 0; -EINVAL a NULL argument, a bad length or option, `fd` is no file of these kinds or not open for reading and
+ *         writing, or it could shrink (no F_SEAL_SHRINK, and GMEM_IMPORT_UNSEALED was not said); -E2BIG an option of a
+ *         later library; -EOPNOTSUPP a need does not hold of it, or cannot be seen of a file (GMEM_NEED_HIDDEN); -EBADF
+ *         `fd` is not open; codes of gmem_create() where what is needed is withheld; -EMFILE or -ENFILE no fd left;
+ *         -ENOMEM; -ESTALE after fork
  *
  * @threads{any} @blocks{bounded}
- * @kernel{memfd: any; guest_memfd that can be mapped: 6.18 (told by the magic of its file system from 6.19 on\, before by its name in
- * /proc)} @since{0.1}
+ * @kernel{memfd: any; guest_memfd that can be mapped: 6.18 (told by the magic of its file system from 6.19 on\, before by
+ * its name in /proc)} @since{0.1}
  */
 GMEM_API int gmem_import(struct gmem_vm *vm, int fd, uint64_t length, struct gmem **mem, const struct gmem_import_opts *opts);
 
@@ -291,29 +292,30 @@ GMEM_API int gmem_unbind(struct gmem *mem, uint32_t slot);
 
 /** Frees pages: from now on they read as zeros, and cost nothing until they are touched again (balloon, virtio-mem).
  *
- * In the page map, if the memory has one, they are marked discarded before they are freed, so that no pager brings old content back;
- * with GMEM_DISCARD_REFETCH they are marked empty. Of a pair, pages of both halves are freed. Frees for all who have the file, in
- * this process and others, whatever the guest does meanwhile; a device that has pinned a page goes on using the old one (VFIO: unmap
- * first).
+ * In the page map, if the memory has one, they are marked discarded before they are freed, so that no pager brings old
+ * content back; with GMEM_DISCARD_REFETCH they are marked empty. Of a pair, pages of both halves are freed. Frees for all
+ * who have the file, in this process and others, whatever the guest does meanwhile; a device that has pinned a page goes
+ * on using the old one (VFIO: unmap first).
  *
  * @param mem     the memory
  * @param offset  bytes, a multiple of the page size
  * @param length  bytes, a multiple of the page size, not 0, within the memory
  * @param done    out, may be NULL, else always written: bytes dealt with
  * @param opts    options, or NULL
- * @return 0; -EINVAL a bad argument or option; -E2BIG an option of a later library; -EOPNOTSUPP GMEM_DISCARD_REFETCH and the memory
- *         has no page map, or nothing here can free pages of this file; -EPERM the file is sealed against writing; other codes of
- *         fallocate(); -ESTALE after fork
+ * @return 0; -EINVAL a bad argument or option; -E2BIG an option of a later library; -EOPNOTSUPP GMEM_DISCARD_REFETCH and
+ *         the memory has no page map, or nothing here can free pages of this file; -EPERM the file is sealed against
+ *         writing; other codes of fallocate(); -ESTALE after fork
  *
  * @threads{any} @blocks{bounded} @kernel{any (Documentation/virt/kvm/api.rst\, KVM_CREATE_GUEST_MEMFD\, for a guest_memfd)}
  * @since{0.1}
  */
-GMEM_API int gmem_discard(struct gmem *mem, uint64_t offset, uint64_t length, uint64_t *done, const struct gmem_discard_opts *opts);
+GMEM_API int gmem_discard(struct gmem *mem, uint64_t offset, uint64_t length, uint64_t *done,
+			  const struct gmem_discard_opts *opts);
 
 /** Says on which NUMA nodes pages of the range shall be allocated from now on. Pages that exist stay where they are.
  *
- * The policy belongs to the file, so it holds for whoever allocates: populate calls, the guest, another process. Of a pair it holds
- * for the shared half.
+ * The policy belongs to the file, so it holds for whoever allocates: populate calls, the guest, another process. Of a pair
+ * it holds for the shared half.
  *
  * @param mem     the memory
  * @param offset  bytes, a multiple of the page size
@@ -321,9 +323,9 @@ GMEM_API int gmem_discard(struct gmem *mem, uint64_t offset, uint64_t length, ui
  * @param mask    bit n % 64 of word n / 64 = node n; read in the call
  * @param words   how many words `mask` has; 0 = no policy any more, `mask` is not read
  * @param opts    options, or NULL = GMEM_NODES_BIND
- * @return 0; -EINVAL a bad argument or option, `mask` has no bit, or (of the kernel) a node that is not there; -E2BIG an option of a
- *         later library; -EOPNOTSUPP the kernel would accept a policy and ignore it (guest_memfd before 6.19), has none at all, or
- *         the memory cannot be mapped; -ENOMEM; -EPERM a seccomp filter; -ESTALE after fork
+ * @return 0; -EINVAL a bad argument or option, `mask` has no bit, or (of the kernel) a node that is not there; -E2BIG an
+ *         option of a later library; -EOPNOTSUPP the kernel would accept a policy and ignore it (guest_memfd before 6.19),
+ *         has none at all, or the memory cannot be mapped; -ENOMEM; -EPERM a seccomp filter; -ESTALE after fork
  *
  * @threads{any} @blocks{bounded} @kernel{memfd: any with CONFIG_NUMA; guest_memfd: 6.19 (virt/kvm/guest_memfd.c)} @since{0.1}
  */
@@ -332,12 +334,12 @@ GMEM_API int gmem_set_nodes(struct gmem *mem, uint64_t offset, uint64_t length, 
 
 /** Tells the state of the pages from an offset on: whether the file has them, and what the page map says.
  *
- * To walk a range, add `run->length` to the offset until its end. The answer may be old when it is read, where somebody else touches
- * the memory. Of a pair it is about the shared half. Nothing is allocated.
+ * To walk a range, add `run->length` to the offset until its end. The answer may be old when it is read, where somebody
+ * else touches the memory. Of a pair it is about the shared half. Nothing is allocated.
  *
- * What the kernel does not tell, or would lie about, is said to be unknown: for huge pages, pages that this process has not mapped;
- * for a guest_memfd that cannot be mapped, or is another user's, whether pages have content; before cachestat() (6.5), whether pages
- * without content are allocated.
+ * What the kernel does not tell, or would lie about, is said to be unknown: for huge pages, pages that this process has
+ * not mapped; for a guest_memfd that cannot be mapped, or is another user's, whether pages have content; before
+ * cachestat() (6.5), whether pages without content are allocated.
  *
  * @param mem     the memory
  * @param offset  bytes, a multiple of the page size, within the memory

@@ -2,8 +2,9 @@
 /** @file gmem/populate.h
  * Puts content into guest memory before the guest needs it.
  *
- * Ranges here are in bytes, not pages: a kernel image or a device tree of odd size goes in as it is, and a call that stopped in
- * the middle of a page can be gone on with. Bytes of a page outside the range keep what they are (zeros, in new memory).
+ * Ranges here are in bytes, not pages: a kernel image or a device tree of odd size goes in as it is, and a call that
+ * stopped in the middle of a page can be gone on with. Bytes of a page outside the range keep what they are (zeros, in new
+ * memory).
  *
  * To go on after -EINTR, -EAGAIN or -ECANCELED:
  *
@@ -17,8 +18,8 @@
  * A vCPU may run meanwhile: it sees the old or the new content of each byte in the range. Calls on overlapping ranges at the
  * same time leave either content, byte by byte.
  *
- * With threads a call divides its range among them. `done` counts what is in from the beginning of the range without a gap; when the
- * call failed, more may be in behind it, and going on writes that again.
+ * With threads a call divides its range among them. `done` counts what is in from the beginning of the range without a
+ * gap; when the call failed, more may be in behind it, and going on writes that again.
  */
 #ifndef GMEM_POPULATE_H
 #define GMEM_POPULATE_H
@@ -44,7 +45,8 @@ struct gmem_source;
  * @param user    `user` of the options
  * @param done    bytes that this call has dealt with so far, zeros included
  * @param length  bytes that this call was asked for
- * @return 0 to go on; anything else ends the call with -ECANCELED once steps under way are done, unless everything is done already
+ * @return 0 to go on; anything else ends the call with -ECANCELED once steps under way are done, unless everything is done
+ *         already
  *
  * @threads{callback} @since{0.1}
  */
@@ -54,13 +56,13 @@ typedef int (*gmem_progress_fn)(void *user, uint64_t done, uint64_t length);
 struct gmem_populate_opts {
 	uint64_t size;             /**< sizeof(struct gmem_populate_opts) */
 	uint64_t flags;            /**< GMEM_POPULATE_* */
-	uint64_t chunk;            /**< bytes a step at most, but for holes and zeros; a multiple of the page size, 1 GiB at most;
-				        0 = chosen */
+	uint64_t chunk;            /**< bytes a step at most, but for holes and zeros; a multiple of the page size, 1 GiB at
+				        most; 0 = chosen */
 	gmem_progress_fn progress; /**< told after every step, or NULL */
 	void *user;                /**< for `progress` */
 	uint32_t mechanism;        /**< force this enum gmem_mechanism (tests, benchmarks); 0 = the best that works */
-	uint32_t threads;          /**< besides the caller's, 64 at most, for the time of the call; fewer where they cannot be made, or
-				        are no use: what cannot seek is read by one */
+	uint32_t threads;          /**< besides the caller's, 64 at most, for the time of the call; fewer where they cannot
+				        be made, or are no use: what cannot seek is read by one */
 };
 
 /** Options of gmem_prefault(). */
@@ -68,7 +70,8 @@ struct gmem_prefault_opts {
 	uint64_t size;      /**< sizeof(struct gmem_prefault_opts) */
 	uint64_t flags;     /**< none yet: 0 */
 	uint32_t mechanism; /**< force this enum gmem_mechanism (tests, benchmarks); 0 = the best that works */
-	uint32_t threads;   /**< besides the caller's, 64 at most, for the time of the call; through vCPUs no more than there are */
+	uint32_t threads;   /**< besides the caller's, 64 at most, for the time of the call; through vCPUs no more than there
+			         are */
 };
 
 /** Fills shared memory from a buffer.
@@ -136,10 +139,10 @@ GMEM_API int gmem_populate_source(struct gmem *mem, uint64_t offset, uint64_t le
 
 /** Allocates a range ahead of the first touch and, where it can, maps it: the guest does not fault there any more.
  *
- * Never changes content; what was absent becomes zeros. What is bound to a memslot is mapped into the guest by the vCPUs that
- * gmem_vcpu_open() told of, where KVM can do that; everything else is allocated, cleared and mapped in this process: do it before
- * the vCPUs run, and through the mapping that the memslot uses (which is what happens when the whole memory is bound, or mapped
- * first).
+ * Never changes content; what was absent becomes zeros. What is bound to a memslot is mapped into the guest by the vCPUs
+ * that gmem_vcpu_open() told of, where KVM can do that; everything else is allocated, cleared and mapped in this process:
+ * do it before the vCPUs run, and through the mapping that the memslot uses (which is what happens when the whole memory
+ * is bound, or mapped first).
  *
  * On memory with GMEM_NEED_LAZY whose pages a pager is to bring, touching is what a fault is: the call waits for the pager, so
  * another thread must serve it.
@@ -149,15 +152,15 @@ GMEM_API int gmem_populate_source(struct gmem *mem, uint64_t offset, uint64_t le
  * @param length  bytes, a multiple of the page size, not 0, within the memory
  * @param done    out, may be NULL, else always written: bytes dealt with, as populate calls count them
  * @param opts    options, or NULL
- * @return 0; -EINVAL a bad argument or option; -E2BIG an option of a later library; -EOPNOTSUPP the forced mechanism cannot, here or
- *         for this range; -EINTR a signal came while a vCPU was waited for: go on; -EAGAIN memslots are changing, or the kernel made
- *         no headway: go on; -ENOMEM, -ENOSPC or -EFAULT of the kernel: out of memory or huge pages, or a page that is private or
- *         poisoned (-EHWPOISON); -ESTALE after fork
+ * @return 0; -EINVAL a bad argument or option; -E2BIG an option of a later library; -EOPNOTSUPP the forced mechanism
+ *         cannot, here or for this range; -EINTR a signal came while a vCPU was waited for: go on; -EAGAIN memslots are
+ *         changing, or the kernel made no headway: go on; -ENOMEM, -ENOSPC or -EFAULT of the kernel: out of memory or huge
+ *         pages, or a page that is private or poisoned (-EHWPOISON); -ESTALE after fork
  *
  * @threads{any} @blocks{waits} (for a vCPU to leave KVM_RUN; best before it runs)
  * @kernel{KVM_PRE_FAULT_MEMORY: 6.11 with hardware paging (Documentation/virt/kvm/api.rst); KVM_MAP_MEMORY: proposed
- * (cover.1709288671.git.isaku.yamahata@intel.com)\, with GMEM_VM_RFC_IOCTLS only; MADV_POPULATE_WRITE: 5.14 (mm/madvise.c)\, older
- * ones allocate only} @since{0.1}
+ * (cover.1709288671.git.isaku.yamahata@intel.com)\, with GMEM_VM_RFC_IOCTLS only; MADV_POPULATE_WRITE: 5.14
+ * (mm/madvise.c)\, older ones allocate only} @since{0.1}
  */
 GMEM_API int gmem_prefault(struct gmem *mem, uint64_t offset, uint64_t length, uint64_t *done,
 			   const struct gmem_prefault_opts *opts);

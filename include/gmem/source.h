@@ -20,8 +20,8 @@ enum gmem_answer {
 	GMEM_ANSWER_ZERO = 1  /**< It is all zeros; the buffer was not written. */
 };
 
-/** The functions of a source. They are called in the threads of the library's calls that use the source, several at a time if those
- * calls have threads, with no lock of the library held; they may call the library. */
+/** The functions of a source. They are called in the threads of the library's calls that use the source, several at a time
+ * if those calls have threads, with no lock of the library held; they may call the library. */
 struct gmem_source_ops {
 	uint64_t size; /**< sizeof(struct gmem_source_ops) */
 
@@ -32,8 +32,8 @@ struct gmem_source_ops {
 	 * @param length  bytes, 2 MiB at most
 	 * @param buffer  room for `length` bytes; the library's, until the return
 	 * @param flags   0
-	 * @return GMEM_ANSWER_DATA; GMEM_ANSWER_ZERO; or a negative errno, with which the call that asked ends: -ENODATA the source has
-	 *         not got it, -EAGAIN not now. Anything else is -EIO there.
+	 * @return GMEM_ANSWER_DATA; GMEM_ANSWER_ZERO; or a negative errno, with which the call that asked ends: -ENODATA
+	 *         the source has not got it, -EAGAIN not now. Anything else is -EIO there.
 	 *
 	 * @threads{callback}
 	 */
@@ -43,7 +43,8 @@ struct gmem_source_ops {
 	 *
 	 * @param user    as given to gmem_source_create()
 	 * @param offset  bytes
-	 * @param length  in: bytes that are of interest; out: for how many of them, from `offset` on, the answer holds: 1 at least
+	 * @param length  in: bytes that are of interest; out: for how many of them, from `offset` on, the answer holds: 1
+	 *                at least
 	 * @return GMEM_ANSWER_DATA, GMEM_ANSWER_ZERO or a negative errno, as `read`
 	 *
 	 * @threads{callback}
@@ -64,7 +65,8 @@ struct gmem_source_ops {
  * @param ops     the functions, copied; `read` must be there
  * @param user    handed to them untouched
  * @param source  out: the handle; give it up with gmem_source_destroy()
- * @return 0; -EINVAL a NULL argument, `ops->size` is below 8, or there is no `read`; -E2BIG an option of a later library; -ENOMEM
+ * @return 0; -EINVAL a NULL argument, `ops->size` is below 8, or there is no `read`; -E2BIG an option of a later library;
+ *         -ENOMEM
  *
  * @threads{any} @blocks{no} @kernel{none} @since{0.1}
  */
