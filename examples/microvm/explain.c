@@ -8,7 +8,7 @@ static void print_step(const struct microvm *m, const struct gmem_step *step)
 {
 	const char *feature = gmem_feature_name(step->feature); /* NULL if no feature decided */
 
-	fprintf(m->out, "  %c %-19s  %-11s  %-23s  %-12s  %s\n", step->chosen ? '*' : ' ', gmem_mechanism_name(step->mechanism),
+	fprintf(m->out, "  %c %-20s  %-11s  %-23s  %-12s  %s\n", step->chosen ? '*' : ' ', gmem_mechanism_name(step->mechanism),
 		step->backing ? gmem_backing_name(step->backing) : "any", feature ? feature : "-",
 		feature ? gmem_state_name(step->state) : "-", step->why);
 }
@@ -30,5 +30,5 @@ int explain(const struct microvm *m)
 	if (print_chain(m, GMEM_TASK_CREATE, "Ways to create the memory (* = the library's choice):") ||
 	    print_chain(m, GMEM_TASK_POPULATE, "Ways to populate it:"))
 		return -1;
-	return 0;
+	return m->options->no_prefault ? 0 : print_chain(m, GMEM_TASK_PREFAULT, "Ways to prefault it:");
 }

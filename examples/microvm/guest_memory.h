@@ -3,8 +3,13 @@
 #ifndef GUEST_MEMORY_H
 #define GUEST_MEMORY_H
 
-struct microvm;
+#include <stdint.h>
 
+struct microvm;
+struct options;
+
+/* Of the memory that these options ask for, or a multiple: what its length has to be divisible by. */
+uint64_t guest_memory_page_size(const struct options *options);
 int guest_memory_create(struct microvm *m);
 int guest_memory_populate(struct microvm *m);
 /* Flips one bit, as --flip asks. */
@@ -12,6 +17,8 @@ int guest_memory_flip(struct microvm *m);
 /* Puts the guest program and its page tables behind the image. */
 int guest_memory_add_program(struct microvm *m);
 int guest_memory_bind(struct microvm *m);
+/* Allocates and maps all of it, for the guest too where KVM can do that, unless --no-prefault. */
+int guest_memory_prefault(struct microvm *m);
 /* Takes the memslot away if there is one, and gives up the memory. */
 int guest_memory_destroy(struct microvm *m);
 

@@ -32,7 +32,7 @@ int host_thread_run(struct gmem *mem, const struct layout *layout, struct readin
 	void *address;
 	int error;
 
-	if (gmem_map(mem, 0, layout->image_end, &address, &readonly) < 0)
+	if (gmem_map(mem, 0, layout->length, &address, &readonly) < 0)
 		return fail_gmem("map guest memory");
 	work.words = address;
 	error = pthread_create(&thread, NULL, read_memory, &work);

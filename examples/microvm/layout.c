@@ -5,8 +5,7 @@
 #define ENTRIES 512
 #define GIB (UINT64_C(1) << 30)
 
-/* Also a multiple of every page size that a host without huge pages has. */
-#define ALIGNMENT UINT64_C(65536)
+#define ALIGNMENT UINT64_C(65536) /* of the image and the program area */
 
 #define ENTRY_USABLE 7   /* present, writable, user */
 #define ENTRY_LARGE 0x80 /* in a page directory: a page of 2 MiB */
@@ -17,30 +16,36 @@ static uint64_t divide_up(uint64_t value, uint64_t unit)
 	return value / unit + (value % unit != 0);
 }
 
+static uint64_t round_up(uint64_t value, uint64_t unit)
+{
+	return divide_up(value, unit) * unit;
+}
+
 /* The page tables must map themselves too: a larger area can need one more directory, so this is repeated until it fits. */
 static void plan_program(struct layout *layout)
 {
 	uint64_t before;
 
 	do {
-		before = layout->length;
-		layout->directories = divide_up(layout->length, GIB);
+		before = layout->program_end;
+		layout->directories = divide_up(before, GIB);
 		layout->pdpts = divide_up(layout->directories, ENTRIES);
-		layout->length = layout->image_end +
-				 divide_up((3 + layout->pdpts + layout->directories) * LAYOUT_PAGE, ALIGNMENT) * ALIGNMENT;
-	} while (layout->length != before);
+		layout->program_end = layout->image_end +
+				      round_up((3 + layout->pdpts + layout->directories) * LAYOUT_PAGE, ALIGNMENT);
+	} while (layout->program_end != before);
 }
 
-int layout_plan(struct layout *layout, uint64_t image_length, bool with_program)
+int layout_plan(struct layout *layout, uint64_t image_length, bool with_program, uint64_t page_size)
 {
 	/* Half of what one PML4 maps, so that the code is below the hole of non-canonical addresses. */
 	if (image_length > ENTRIES / 2 * ENTRIES * GIB - GIB)
 		return fail("the image is too large: %llu bytes", (unsigned long long)image_length);
 	layout->words = divide_up(image_length, 8);
-	layout->image_end = divide_up(image_length, ALIGNMENT) * ALIGNMENT;
-	layout->length = layout->image_end;
+	layout->image_end = round_up(image_length, ALIGNMENT);
+	layout->program_end = layout->image_end;
 	if (with_program)
 		plan_program(layout);
+	layout->length = round_up(layout->program_end, page_size);
 	return 0;
 }
 

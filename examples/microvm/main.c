@@ -18,14 +18,19 @@ static int open_vm(struct microvm *m)
 		snprintf(m->why_no_vcpu, sizeof(m->why_no_vcpu), "--no-kvm");
 	if (m->options->no_kvm || vcpu_open(&m->vcpu, m->why_no_vcpu, sizeof(m->why_no_vcpu)) < 0)
 		fprintf(m->out, "No vCPU: %s; a host thread reads the memory instead.\n", m->why_no_vcpu);
-	return gmem_vm_open(m->vcpu.vm_fd, &m->vm, NULL) < 0 ? fail_gmem("open the VM") : 0;
+	if (gmem_vm_open(m->vcpu.vm_fd, &m->vm, NULL) < 0)
+		return fail_gmem("open the VM");
+	/* Through a vCPU the library can map memory into the guest before the guest asks for it. */
+	if (m->vcpu.fd >= 0 && gmem_vcpu_open(m->vm, m->vcpu.fd, &m->prefaulter) < 0)
+		return fail_gmem("open the vCPU");
+	return 0;
 }
 
 static int plan(struct microvm *m)
 {
 	bool vcpu = m->vcpu.fd >= 0;
 
-	if (layout_plan(&m->layout, m->image.length, vcpu))
+	if (layout_plan(&m->layout, m->image.length, vcpu, guest_memory_page_size(m->options)))
 		return -1;
 	if (m->options->flip && m->options->flip_offset / 8 >= m->layout.words)
 		return fail("--flip 0x%llx: beyond the image, which has %llu bytes",
@@ -33,7 +38,7 @@ static int plan(struct microvm *m)
 	fprintf(m->out, "Image at gpa 0x0 - 0x%llx", (unsigned long long)m->image.length);
 	if (vcpu)
 		fprintf(m->out, ", program area 0x%llx - 0x%llx (not checksummed)", (unsigned long long)m->layout.image_end,
-			(unsigned long long)m->layout.length);
+			(unsigned long long)m->layout.program_end);
 	fprintf(m->out, ".\n");
 	return fflush(m->out) ? fail("cannot write: %s", strerror(errno)) : 0;
 }
@@ -42,7 +47,7 @@ static int fill_memory(struct microvm *m)
 {
 	if (guest_memory_create(m) || guest_memory_populate(m) || guest_memory_flip(m) || guest_memory_add_program(m))
 		return -1;
-	return guest_memory_bind(m);
+	return guest_memory_bind(m) || guest_memory_prefault(m) ? -1 : 0;
 }
 
 static int read_memory(struct microvm *m)
@@ -78,6 +83,7 @@ static int clean_up(struct microvm *m)
 {
 	int result = guest_memory_destroy(m);
 
+	gmem_vcpu_close(m->prefaulter);
 	gmem_vm_close(m->vm);
 	vcpu_close(&m->vcpu);
 	image_close(&m->image);

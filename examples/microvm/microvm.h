@@ -31,10 +31,13 @@ struct microvm {
 	struct vcpu vcpu; /* vcpu.fd < 0: there is none, and why_no_vcpu says why */
 	char why_no_vcpu[160];
 	struct gmem_vm *vm;
+	struct gmem_vcpu *prefaulter; /* the vCPU as the library knows it; NULL if there is none */
 	struct gmem *mem;
 	struct gmem_info info; /* as it was when the image was in, and nothing else */
 	uint64_t began;        /* when the main job began: just before gmem_create() */
 	uint64_t populate_ns;
+	uint64_t prefault_ns;
+	uint32_t prefault_mechanism; /* enum gmem_mechanism */
 	struct reading reading;
 	uint64_t source; /* checksum of the image file */
 };

@@ -12,13 +12,17 @@
 
 #define GO_ON (-1)
 #define EXIT_USAGE 2
+#define THREADS_MAX 64 /* as the library has it */
 
 static const char help[] =
 	"Usage: microvm [options] IMAGE\n"
 	"Puts the file IMAGE into guest memory made by libgmem, lets a vCPU compute a checksum over it, and compares that\n"
 	"with the checksum of the file. Where KVM cannot be used, a host thread reads the memory instead.\n"
 	"\n"
-	"  --backing auto|guest_memfd|memfd  what the memory is made of (default: auto)\n"
+	"  --backing auto|guest_memfd|memfd|hugetlb\n"
+	"                 what the memory is made of (default: auto); hugetlb: reserved huge pages of 2 MiB\n"
+	"  --threads N    populate and prefault with N threads besides the main one (default: 0)\n"
+	"  --no-prefault  do not allocate and map all of the memory before it is read\n"
 	"  --no-kvm       do not use KVM\n"
 	"  --flip OFFSET  after populating, flip one bit of the 64-bit word at OFFSET of guest memory\n"
 	"  --json         print the report as one JSON object; everything else goes to stderr\n"
@@ -29,6 +33,8 @@ static const char help[] =
 
 static const struct option long_options[] = {
 	{ "backing", required_argument, NULL, 'b' },
+	{ "threads", required_argument, NULL, 't' },
+	{ "no-prefault", no_argument, NULL, 'p' },
 	{ "no-kvm", no_argument, NULL, 'n' },
 	{ "flip", required_argument, NULL, 'f' },
 	{ "json", no_argument, NULL, 'j' },
@@ -52,30 +58,45 @@ static int bad_usage(void)
 
 static int parse_backing(struct options *options, const char *text)
 {
-	for (uint32_t i = GMEM_BACKING_AUTO; i <= GMEM_BACKING_MEMFD; i++) {
+	for (uint32_t i = GMEM_BACKING_AUTO; i <= GMEM_BACKING_HUGETLB; i++) {
 		if (!strcmp(text, backings[i])) {
 			options->backing = i;
 			return GO_ON;
 		}
 	}
-	fail("--backing %s: must be auto, guest_memfd or memfd", text);
+	fail("--backing %s: must be auto, guest_memfd, memfd or hugetlb", text);
 	return bad_usage();
+}
+
+/* strtoull() takes "-1" and leading blanks too; nothing here has either. */
+static bool parse_number(const char *text, uint64_t *value)
+{
+	char *end;
+
+	errno = 0;
+	*value = strtoull(text, &end, 0);
+	return text[0] >= '0' && text[0] <= '9' && !*end && !errno;
 }
 
 static int parse_flip(struct options *options, const char *text)
 {
-	char *end;
-	unsigned long long value;
-
-	errno = 0;
-	value = strtoull(text, &end, 0);
-	/* strtoull() takes "-1" and leading blanks; an offset has neither. */
-	if (text[0] < '0' || text[0] > '9' || *end || errno) {
+	if (!parse_number(text, &options->flip_offset)) {
 		fail("--flip %s: must be an offset in bytes, such as 4096 or 0x1000", text);
 		return bad_usage();
 	}
 	options->flip = true;
-	options->flip_offset = value;
+	return GO_ON;
+}
+
+static int parse_threads(struct options *options, const char *text)
+{
+	uint64_t value;
+
+	if (!parse_number(text, &value) || value > THREADS_MAX) {
+		fail("--threads %s: must be a number from 0 to %d", text, THREADS_MAX);
+		return bad_usage();
+	}
+	options->threads = (uint32_t)value;
 	return GO_ON;
 }
 
@@ -95,6 +116,11 @@ static int parse_one(struct options *options, int option)
 	switch (option) {
 	case 'b':
 		return parse_backing(options, optarg);
+	case 't':
+		return parse_threads(options, optarg);
+	case 'p':
+		options->no_prefault = true;
+		return GO_ON;
 	case 'n':
 		options->no_kvm = true;
 		return GO_ON;

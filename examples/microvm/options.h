@@ -8,7 +8,9 @@
 struct options {
 	const char *image;
 	uint32_t backing;    /* enum gmem_backing */
+	uint32_t threads;    /* for populate and prefault, besides the main one */
 	bool no_kvm;
+	bool no_prefault;
 	bool json;
 	bool flip;
 	uint64_t flip_offset;

@@ -46,7 +46,15 @@ static void print_memory(const struct microvm *m)
 	row_text("populated by", gmem_mechanism_name(m->info.populate_mechanism));
 	row_pages(m, "pages populated", m->info.populated);
 	row_pages(m, "pages skipped as zero", m->info.skipped);
+	printf("%-24s %" PRIu32 "\n", "threads", m->options->threads + 1);
 	printf("%-24s %.0f MiB/s\n", "populate speed", mib_per_second(m->image.length, m->populate_ns));
+}
+
+static void print_prefault(const struct microvm *m)
+{
+	row_text("prefaulted by", gmem_mechanism_name(m->prefault_mechanism));
+	if (m->prefault_mechanism)
+		row_time("prefault time", m->prefault_ns);
 }
 
 void report_table(const struct microvm *m)
@@ -54,6 +62,7 @@ void report_table(const struct microvm *m)
 	bool vcpu = m->vcpu.fd >= 0;
 
 	print_memory(m);
+	print_prefault(m);
 	row_text("read by", vcpu ? "a vCPU" : "a host thread");
 	row_time(vcpu ? "first guest instruction" : "first read", m->reading.started - m->began);
 	row_time(vcpu ? "guest run time" : "thread run time", m->reading.ended - m->reading.started);

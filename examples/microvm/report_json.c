@@ -72,7 +72,10 @@ static void print_memory(const struct microvm *m)
 	member_number("page_size", m->info.page_size);
 	member_number("pages_populated", report_pages(m, m->info.populated));
 	member_number("pages_skipped", report_pages(m, m->info.skipped));
+	member_number("threads", m->options->threads + 1);
 	printf(",\n  \"populate_mib_per_second\": %.1f", mib_per_second(m->image.length, m->populate_ns));
+	member_string("prefault_mechanism", gmem_mechanism_name(m->prefault_mechanism));
+	member_seconds("prefault_seconds", m->prefault_ns);
 }
 
 void report_json(const struct microvm *m)
@@ -83,8 +86,9 @@ void report_json(const struct microvm *m)
 	member_string("read_by", vcpu ? "vcpu" : "host_thread");
 	if (!vcpu)
 		member_string("why_no_vcpu", m->why_no_vcpu);
+	member_number("memory_length", m->layout.length);
 	member_number("program_area_start", m->layout.image_end);
-	member_number("program_area_end", m->layout.length);
+	member_number("program_area_end", m->layout.program_end);
 	member_seconds("seconds_to_first_instruction", m->reading.started - m->began);
 	member_seconds("run_seconds", m->reading.ended - m->reading.started);
 	member_checksum("checksum_guest", m->reading.checksum);

@@ -14,6 +14,7 @@ trap 'rm -rf "$dir"' EXIT
 trap 'exit 1' HUP INT TERM
 chmod 755 "$dir"
 image=$dir/image
+pool=/sys/kernel/mm/hugepages/hugepages-2048kB
 failures=0
 
 # --- what a test is made of ---
@@ -87,6 +88,16 @@ has_feature() {
     "$GMEM_INFO" --feature "$1" >"$dir/out" 2>&1
 }
 
+# Huge pages of 2 MiB that nobody has or has been promised.
+free_huge_pages() {
+    [ -r $pool/free_hugepages ] && echo $(($(cat $pool/free_hugepages) - $(cat $pool/resv_hugepages)))
+}
+
+needs_huge_pages() {
+    free=$(free_huge_pages) || skip 'no huge pages of 2 MiB in this kernel'
+    [ "$free" -ge "$1" ] || skip "$free huge pages of 2 MiB are free, $1 are needed: nr_hugepages"
+}
+
 as_user() {
     setpriv --reuid=65534 --regid=65534 --clear-groups "$@"
 }
@@ -118,6 +129,57 @@ right_on_guest_memfd() {
     right "$MICROVM" --backing guest_memfd "$image"
     says out '^backing +guest_memfd$'
     says out '^read by +a vCPU$'
+}
+
+# 8 pages for the image and one for the program, which leaves most of its page unused.
+right_on_hugetlb() {
+    needs_huge_pages 9
+    for options in '' --no-kvm --no-prefault '--no-kvm --no-prefault' '--threads 2'; do
+        # shellcheck disable=SC2086
+        right "$MICROVM" --backing hugetlb $options "$image"
+        says out '^backing +hugetlb$'
+        says out '^pages populated +[1-8] of 8 '
+    done
+    wrong "$MICROVM" --backing hugetlb --flip 16777215 "$image"
+    expect 0 "$MICROVM" --backing hugetlb --json "$image"
+    json
+    says out '"page_size": 2097152'
+    printf abc >"$dir/small"
+    right "$MICROVM" --backing hugetlb "$dir/small"
+}
+
+# One page more than can be had: a hole, so that the image costs nothing.
+hugetlb_is_not_replaced() {
+    most=0
+    ! free_huge_pages >"$dir/out" || most=$(($(cat "$dir/out") + $(cat $pool/nr_overcommit_hugepages)))
+    truncate -s "$((most * 2 + 2))M" "$dir/large"
+    for options in '' --no-kvm '--no-prefault --threads 1'; do
+        # shellcheck disable=SC2086
+        refused 1 'microvm: cannot .*gmem_.*huge' "$MICROVM" --backing hugetlb $options "$dir/large"
+    done
+}
+
+right_with_threads() {
+    for threads in 0 1 2 64; do
+        for options in '' '--backing memfd' --no-kvm --no-prefault; do
+            # shellcheck disable=SC2086
+            right "$MICROVM" --threads "$threads" $options "$image"
+            says out "^threads +$((threads + 1))\$"
+        done
+    done
+    wrong "$MICROVM" --threads 1 --flip 4096 "$image"
+}
+
+prefault_is_told() {
+    right "$MICROVM" "$image"
+    says out '^prefaulted by +(KVM_|host fault)'
+    says out '^prefault time +[0-9.]+ s$'
+    says out '^Ways to prefault it'
+    right "$MICROVM" --no-kvm "$image"
+    says out '^prefaulted by +host fault$'
+    right "$MICROVM" --no-prefault "$image"
+    says out '^prefaulted by +none$'
+    says_not out '^prefault time|^Ways to prefault'
 }
 
 guest_memfd_is_not_replaced() {
@@ -193,6 +255,9 @@ bad_options_are_refused() {
     for offset in '' -1 x 1x ' 1' 99999999999999999999; do
         refused 2 'flip' "$MICROVM" --flip "$offset" "$image"
     done
+    for threads in '' -1 x 1x ' 1' 65 4294967296; do
+        refused 2 'threads' "$MICROVM" --threads "$threads" "$image"
+    done
     expect 0 "$MICROVM" --help
     says out '^Usage: microvm'
     expect 0 "$MICROVM" --version
@@ -203,6 +268,9 @@ json_of_microvm() {
     json
     says out '"right": true'
     says out '"length": 16777216'
+    says out '"threads": 1'
+    says out '"prefault_mechanism": "(KVM_|host fault)'
+    says out '"prefault_seconds": [0-9]'
     expect 1 "$MICROVM" --json --flip 64 "$image"
     json
     says out '"right": false'
@@ -314,7 +382,8 @@ info_as_a_user() {
 
 # --- the run ---
 
-tests='right_by_default right_on_memfd right_on_guest_memfd guest_memfd_is_not_replaced right_without_kvm right_as_a_user
+tests='right_by_default right_on_memfd right_on_guest_memfd right_on_hugetlb guest_memfd_is_not_replaced hugetlb_is_not_replaced
+    right_without_kvm right_with_threads prefault_is_told right_as_a_user
     right_on_odd_sizes right_on_holes flipped_word_is_noticed bad_images_are_refused image_of_another_user_is_refused
     bad_options_are_refused json_of_microvm report_that_nobody_got info_report info_bad_options info_features info_tasks
     json_of_info info_narrow info_as_a_user'
