@@ -5,7 +5,8 @@
  *	cc populate-from-file.c $(pkg-config --cflags --libs libgmem) -o populate-from-file
  *	./populate-from-file FILE [THREADS]
  *
- * FILE may be a pipe too: zcat image.gz | ./populate-from-file /dev/stdin. THREADS are those besides the main one.
+ * FILE may be a pipe too, of which 1 GiB is taken: zcat image.gz | ./populate-from-file /dev/stdin. THREADS are those besides
+ * the main one.
  *
  * Prints how much went in, by which mechanism, and what was left out since it is zero; on a terminal the progress too. Exits
  * 0. Needs nothing: without /dev/kvm it makes memory that no VM is needed for, and says so.
