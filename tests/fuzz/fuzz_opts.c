@@ -115,16 +115,77 @@ static void try_populate(struct gmem *mem, const void *opts)
 	expect(is_documented(r) && done == (r ? 0 : LENGTH), "gmem_populate");
 }
 
+static void try_import(const struct gmem *mem, const void *opts)
+{
+	struct gmem *one = NULL;
+	int r = gmem_import(vm, gmem_get_fd(mem, GMEM_FD_MEMORY), 0, &one, opts);
+
+	expect(is_documented(r) && !one == !!r, "gmem_import");
+	gmem_destroy(one);
+}
+
+static void try_discard(struct gmem *mem, const void *opts)
+{
+	uint64_t done = UINT64_MAX;
+	int r = gmem_discard(mem, 0, LENGTH, &done, opts);
+
+	expect(is_documented(r) && done == (r ? 0 : LENGTH), "gmem_discard");
+}
+
+static void try_set_nodes(struct gmem *mem, const void *opts)
+{
+	const uint64_t node_0 = 1;
+
+	expect(is_documented(gmem_set_nodes(mem, 0, LENGTH, &node_0, 1, opts)), "gmem_set_nodes");
+}
+
+static void try_prefault(struct gmem *mem, const void *opts)
+{
+	uint64_t done = UINT64_MAX;
+	int r = gmem_prefault(mem, 0, LENGTH, &done, opts);
+
+	expect(is_documented(r) && done == (r ? 0 : LENGTH), "gmem_prefault");
+}
+
+static int no_data(void *user, uint64_t offset, uint64_t length, void *buffer, uint64_t flags)
+{
+	(void)user;
+	(void)offset;
+	(void)length;
+	(void)buffer;
+	(void)flags;
+	return -ENODATA;
+}
+
+/* The functions are real, or none. */
+static void try_source(const uint64_t *opts)
+{
+	struct gmem_source_ops ops = { .size = opts[0] };
+	struct gmem_source *source = NULL;
+	int r;
+
+	if (opts[1] % 2)
+		ops.read = no_data;
+	if (ops.size > sizeof(ops) && ops.size <= 4096)
+		ops.size = sizeof(ops);
+	r = gmem_source_create(&ops, NULL, &source);
+	expect(is_documented(r) && !source == !!r, "gmem_source_create");
+	gmem_source_destroy(source);
+}
+
 static void try_info(struct gmem *mem, const uint64_t *opts)
 {
-	uint64_t info[ROOM / 8], step[ROOM / 8], probe[ROOM / 8];
+	uint64_t info[ROOM / 8], step[ROOM / 8], probe[ROOM / 8], run[ROOM / 8];
 	int r;
 
 	memcpy(info, opts, ROOM);
 	memcpy(step, opts, ROOM);
 	memcpy(probe, opts, ROOM);
+	memcpy(run, opts, ROOM);
 	expect(is_documented(gmem_query(mem, (struct gmem_info *)info)) && info[0] == opts[0], "gmem_query");
-	r = gmem_vm_explain(vm, (enum gmem_task)(opts[1] % 9), opts[2] % 256, (uint32_t)(opts[4] % 5), (uint32_t)(opts[3] % 6), (struct gmem_step *)step);
+	expect(is_documented(gmem_query_run(mem, 0, (struct gmem_run *)run)) && run[0] == opts[0], "gmem_query_run");
+	r = gmem_vm_explain(vm, (enum gmem_task)(opts[1] % 9), opts[2] % 256, (uint32_t)(opts[4] % 5), (uint32_t)(opts[3] % 6),
+			    (struct gmem_step *)step);
 	expect((r == 1 || is_documented(r)) && step[0] == opts[0], "gmem_vm_explain");
 	r = gmem_vm_probe(vm, (enum gmem_feature)(opts[1] % 64), (struct gmem_probe *)probe);
 	expect((r >= 0 && r <= 3) || is_documented(r), "gmem_vm_probe");
@@ -144,6 +205,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	try_map(mem, opts);
 	try_bind(mem, opts);
 	try_populate(mem, opts);
+	try_import(mem, opts);
+	try_discard(mem, opts);
+	try_set_nodes(mem, opts);
+	try_prefault(mem, opts);
+	try_source(room);
 	try_info(mem, room);
 	gmem_destroy(mem);
 	return 0;
