@@ -91,6 +91,7 @@ static void *help(void *argument)
 	const char *before = gmemi_enter(helper->run->call);
 	uint64_t sum;
 
+	gmemi_sys_name_thread(helper->run->parallel->name);
 	while (work_one(helper->run, helper->lane, &sum))
 		;
 	gmemi_leave(&before);
@@ -106,7 +107,7 @@ static uint32_t start(struct run *run, struct helper *helpers)
 		int r;
 
 		*helper = (struct helper){ .run = run, .lane = started + 1 };
-		r = gmemi_sys_thread(&helper->thread, run->parallel->name, help, helper);
+		r = gmemi_sys_thread(&helper->thread, help, helper);
 		if (r < 0) {
 			gmemi_note(GMEM_LOG_INFO, "%s: only %u of %u threads can be made", run->call, started, wanted);
 			break;

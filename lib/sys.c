@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -357,7 +358,7 @@ int gmemi_sys_policy(void *address, uint64_t length, int mode, const uint64_t *m
 	return nothing(syscall(SYS_mbind, address, (unsigned long)length, mode, mask, bits, 0));
 }
 
-int gmemi_sys_thread(pthread_t *thread, const char *name, void *(*body)(void *), void *argument)
+int gmemi_sys_thread(pthread_t *thread, void *(*body)(void *), void *argument)
 {
 	sigset_t all, before;
 	int r;
@@ -368,9 +369,12 @@ int gmemi_sys_thread(pthread_t *thread, const char *name, void *(*body)(void *),
 		return r;
 	r = -pthread_create(thread, NULL, body, argument);
 	(void)pthread_sigmask(SIG_SETMASK, &before, NULL); /* a set that was got can be set */
-	if (r == 0)
-		(void)pthread_setname_np(*thread, name); /* only for those who look */
 	return r;
+}
+
+void gmemi_sys_name_thread(const char *name)
+{
+	(void)prctl(PR_SET_NAME, name); /* fails only for a bad pointer */
 }
 
 void gmemi_sys_join(pthread_t thread)

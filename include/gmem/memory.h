@@ -103,7 +103,7 @@ struct gmem_discard_opts {
 
 /** How gmem_set_nodes() treats the nodes. */
 enum gmem_node_policy {
-	GMEM_NODES_BIND = 0,      /**< Nowhere else: when these nodes are full, allocating fails. */
+	GMEM_NODES_BIND = 0,      /**< Nowhere else: full nodes are as a full machine, where allocating fails or the kernel kills. */
 	GMEM_NODES_PREFER = 1,    /**< There first, then elsewhere; of several nodes any (MPOL_PREFERRED_MANY, kernel 5.15). */
 	GMEM_NODES_INTERLEAVE = 2 /**< Page by page over the nodes in turn. */
 };
