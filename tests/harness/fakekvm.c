@@ -12,6 +12,8 @@
 
 #include "fakekvm_int.h"
 
+#define CACHESTAT 451 /* SYS_cachestat: younger than some C libraries */
+
 struct fakekvm_config fake_machine;
 
 /* By inode. Nobody can tell when the last fd of an object is gone, so they stay until the stand-in is disabled. */
@@ -252,20 +254,31 @@ long fake_open(const char *path, int flags)
 	return result;
 }
 
-long fake_syscall(long number, long first)
+static long open_uffd(int flags)
 {
-	long result;
+	int error = fake_machine.uffd_syscall_error;
+	long scripted = fake_scripted("userfaultfd");
 
-	if (!fake_enabled() || number != SYS_userfaultfd)
+	if (scripted)
+		return scripted;
+	if (error && (error != EPERM || !(flags & UFFDI_USER_MODE_ONLY)))
+		return -error;
+	return fake_new_uffd(flags);
+}
+
+long fake_syscall(long number, const long argument[6])
+{
+	long result = FAKE_NOT_MINE;
+
+	if (!fake_enabled())
 		return FAKE_NOT_MINE;
 	fake_lock();
-	result = fake_scripted("userfaultfd");
-	if (!result && fake_machine.uffd_syscall_error == EPERM && !((int)first & UFFDI_USER_MODE_ONLY))
-		result = -EPERM;
-	else if (!result && fake_machine.uffd_syscall_error && fake_machine.uffd_syscall_error != EPERM)
-		result = -fake_machine.uffd_syscall_error;
-	if (!result)
-		result = fake_new_uffd((int)first);
+	if (number == SYS_userfaultfd)
+		result = open_uffd((int)argument[0]);
+	else if (number == CACHESTAT)
+		result = fake_cachestat((int)argument[0]);
+	else if (number == SYS_mbind)
+		result = fake_mbind((const void *)argument[0]);
 	fake_unlock();
 	return result;
 }

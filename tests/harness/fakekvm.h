@@ -25,6 +25,8 @@ struct fakekvm_cap {
 
 /* A kernel, the VMs on it, and what this process may do. Presets are constant: copy, change, enable. */
 struct fakekvm_config {
+	bool no_cachestat; /* the system call is unknown (before 6.5), whatever the file */
+
 	/* KVM */
 	int device_error;            /* of open("/dev/kvm"); 0 = it opens */
 	uint32_t vm_type;            /* the only type that KVM_CREATE_VM makes */
@@ -44,7 +46,7 @@ struct fakekvm_config {
 	uint64_t gmem_flags;         /* that KVM_CREATE_GUEST_MEMFD accepts */
 	uint64_t gmem_write;         /* which of them means write(), 0 = none */
 	uint64_t gmem_no_direct_map; /* which of them means NO_DIRECT_MAP, 0 = none */
-	bool gmem_magic;             /* it has its own file system (6.19) */
+	bool gmem_magic;             /* it has its own file system, and keeps NUMA policies (6.19) */
 	uint64_t gmem_uffd_modes;    /* UFFDIO_REGISTER modes that its mappings take */
 
 	/* userfaultfd */
@@ -56,7 +58,10 @@ struct fakekvm_config {
 };
 
 /* "none" "forbidden" "6.1" "6.12" "6.18" "7.3" "sw-protected" "snp" "tdx" "future-upstream" "future-firecracker" "arm64".
- * Anything else ends the program: a test with a typing error must not pass. */
+ * Anything else ends the program: a test with a typing error must not pass.
+ *
+ * All know KVM_PRE_FAULT_MEMORY but "none", "6.1" and "arm64"; on "6.18" and "forbidden" it is known and fails with EOPNOTSUPP,
+ * since there is no paging in hardware. None knows KVM_MAP_MEMORY, in either of its postings: that is for fakekvm_know(). */
 const struct fakekvm_config *fakekvm_preset(const char *name);
 /* Adds an ioctl to config->known. */
 void fakekvm_know(struct fakekvm_config *config, const char *name);
@@ -77,14 +82,20 @@ int fakekvm_vcpu(int vm_fd);
 /* After `after` calls by this name, the next ones fail with this errno, `times` times (0 = for ever). Names: those of
  * ioctls ("KVM_CREATE_GUEST_MEMFD"), "probe:" and such a name for calls with a bad pointer, "open:/dev/kvm",
  * "open:/dev/userfaultfd", "userfaultfd", and for calls on a guest_memfd or its mappings "mmap", "madvise", "mincore",
- * "fallocate", "lseek", "pwrite". Scripts are tried in the order in which they were given, until one applies. Call it while
- * enabled. */
+ * "fallocate", "lseek", "pwrite", "splice", "cachestat", "mbind", and "readlink" of its name in /proc. Scripts are tried in
+ * the order in which they were given, until one applies. Call it while enabled. */
 void fakekvm_script(const char *call, int error, unsigned int times, unsigned int after);
 /* The same, but the call does `limit` bytes of its work first. Then it ends as the kernel does: pwrite and KVM_PRE_FAULT_MEMORY
- * say how far they came, fallocate and madvise fail with the error and keep what they did. */
+ * say how far they came, KVM_MAP_MEMORY says that and fails with the error (0: it just stops), fallocate and madvise fail with
+ * the error and keep what they did. */
 void fakekvm_script_partial(const char *call, uint64_t limit, int error, unsigned int times, unsigned int after);
 /* How many calls by that name came to fake objects since it was enabled. */
 unsigned int fakekvm_calls(const char *call);
+
+/* Bytes of guest memory that vCPUs of a VM have mapped because they were told to; what was mapped twice counts twice. */
+uint64_t fakekvm_prefaulted(int vm_fd);
+/* How many such calls came to a vCPU, whatever became of them. Probes are none. */
+unsigned int fakekvm_vcpu_calls(int vcpu_fd);
 
 struct fakekvm_slot {
 	uint32_t slot;

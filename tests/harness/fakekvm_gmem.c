@@ -2,6 +2,9 @@
 /* guest_memfd: what the file says where a memfd would say something else, and which mappings are of it. */
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "fakekvm_int.h"
@@ -52,6 +55,8 @@ long fake_create_guest_memfd(struct fake_object *vm, void *argument)
 	fd = fake_make(FAKE_GMEM, 0, vm->config, &gmem);
 	if (fd < 0)
 		return fd;
+	if (fchmod(fd, 0600)) /* the kernel asks it before it tells others about pages */
+		fake_misused("fchmod() of a memfd failed");
 	gmem->vm = vm;
 	gmem->size = create->size;
 	gmem->flags = create->flags;
@@ -220,6 +225,11 @@ static const struct fake_object *gmem_under(const void *address)
 	return mappings ? fake_mapped_at((uint64_t)(uintptr_t)address) : NULL;
 }
 
+static long or_mine(long scripted)
+{
+	return scripted ? scripted : FAKE_NOT_MINE;
+}
+
 long fake_madvise(void *address, size_t length, int advice)
 {
 	const struct fake_object *gmem;
@@ -245,7 +255,18 @@ long fake_mincore(const void *address)
 	if (gmem_under(address))
 		scripted = fake_scripted("mincore");
 	fake_unlock();
-	return scripted ? scripted : FAKE_NOT_MINE;
+	return or_mine(scripted);
+}
+
+/* Before it had a file system of its own it took every policy, and ignored it. */
+long fake_mbind(const void *address)
+{
+	const struct fake_object *gmem = gmem_under(address);
+	long scripted = gmem ? fake_scripted("mbind") : 0;
+
+	if (!gmem || scripted)
+		return or_mine(scripted);
+	return gmem->config->gmem_magic ? FAKE_NOT_MINE : 0;
 }
 
 /* The file */
@@ -277,11 +298,6 @@ long fake_fallocate(int fd, int mode, off_t offset, off_t length)
 	const struct fake_object *gmem = begin(fd);
 
 	return gmem ? end(allocate(gmem, fd, mode, offset, length)) : FAKE_NOT_MINE;
-}
-
-static long or_mine(long scripted)
-{
-	return scripted ? scripted : FAKE_NOT_MINE;
 }
 
 static long seek(const struct fake_object *gmem)
@@ -348,6 +364,51 @@ long fake_pread(int fd)
 	return gmem ? end(takes_writes(gmem) ? -EINVAL : -ESPIPE) : FAKE_NOT_MINE;
 }
 
+/* No kernel's guest_memfd can be spliced, in or out. */
+long fake_splice(int from, int to)
+{
+	long scripted;
+
+	if (!begin(from) && !begin(to))
+		return FAKE_NOT_MINE;
+	scripted = fake_scripted("splice");
+	return end(scripted ? scripted : -EINVAL);
+}
+
+/* The memfd below knows what is cached. */
+long fake_cachestat(int fd)
+{
+	const struct fake_object *gmem = find_gmem(fd);
+	long scripted = gmem ? fake_scripted("cachestat") : 0;
+
+	if (!scripted && (gmem ? gmem->config : &fake_machine)->no_cachestat)
+		return -ENOSYS;
+	return or_mine(scripted);
+}
+
+static long name_of(const struct fake_object *gmem, char *name, size_t room)
+{
+	const char *text = gmem->config->gmem_magic ? "/[kvm-gmem] (deleted)" : "anon_inode:[kvm-gmem]";
+	size_t length = low(strlen(text), room);
+	long scripted = fake_scripted("readlink");
+
+	if (scripted)
+		return scripted;
+	memcpy(name, text, length);
+	return (long)length;
+}
+
+long fake_readlink(const char *path, char *name, size_t room)
+{
+	const struct fake_object *gmem;
+	int fd, end_of_path = 0;
+
+	if (sscanf(path, "/proc/self/fd/%d%n", &fd, &end_of_path) != 1 || path[end_of_path])
+		return FAKE_NOT_MINE;
+	gmem = begin(fd);
+	return gmem ? end(name_of(gmem, name, room)) : FAKE_NOT_MINE;
+}
+
 long fake_ftruncate(int fd)
 {
 	return begin(fd) ? end(-EINVAL) : FAKE_NOT_MINE;
@@ -366,6 +427,7 @@ void fake_fstat(int fd, struct stat *about)
 		return;
 	about->st_mode = S_IFREG | 0600;
 	about->st_blocks = 0;
+	about->st_blksize = (blksize_t)fake_page();
 	end(0);
 }
 

@@ -30,7 +30,9 @@ struct fake_object {
 
 	pid_t owner;                  /* VM and vCPU: who made it */
 	struct fake_slots slots;      /* VM */
-	const struct fake_object *vm; /* vCPU, guest_memfd: whose */
+	struct fake_object *vm;       /* vCPU, guest_memfd: whose */
+	uint64_t prefaulted;          /* VM: bytes that its vCPUs mapped when told to */
+	unsigned int prefaults;       /* vCPU: how often it was told to */
 	uint64_t size;                /* guest_memfd */
 	uint64_t flags;               /* guest_memfd */
 	bool greeted;                 /* userfaultfd: UFFDIO_API succeeded */
@@ -79,6 +81,8 @@ void fake_forget_scripts(void);
 extern const struct fake_command fake_vm_commands[];   /* fakekvm_vm.c: /dev/kvm, VM, vCPU, guest_memfd */
 extern const struct fake_command fake_uffd_commands[]; /* fakekvm_uffd.c */
 long fake_create_vcpu(struct fake_object *vm, void *argument);
+/* Whole pages, and no wrap-around. */
+bool fake_good_range(uint64_t start, uint64_t size);
 /* KVM_CHECK_EXTENSION at the scope of the object. */
 int fake_cap(const struct fake_object *object, uint32_t cap);
 bool fake_knows(const struct fakekvm_config *config, const char *name);
@@ -90,11 +94,18 @@ long fake_set_region(struct fake_object *vm, void *argument);
 long fake_set_region2(struct fake_object *vm, void *argument);
 const struct fakekvm_slot *fake_slot_at(const struct fake_object *vm, uint64_t gpa);
 
+/* fakekvm_prefault.c */
+long fake_pre_fault(struct fake_object *vcpu, void *argument);
+long fake_map_memory(struct fake_object *vcpu, void *argument);
+long fake_map_memory_v1(struct fake_object *vcpu, void *argument);
+
 /* fakekvm_gmem.c */
 long fake_create_guest_memfd(struct fake_object *vm, void *argument);
 /* The guest_memfd that is mapped at the address; NULL = none of ours. */
 const struct fake_object *fake_mapped_at(uint64_t address);
 void fake_forget_mappings(void);
+long fake_cachestat(int fd);
+long fake_mbind(const void *address);
 
 /* fakekvm_uffd.c */
 long fake_new_uffd(int flags);

@@ -63,6 +63,7 @@ static const struct fakekvm_config none = {
 
 static const struct fakekvm_config linux_6_1 = {
 	X86,
+	.no_cachestat = true,
 	.caps = { CAPS_OLD },
 	.slot_flags = PLAIN_SLOTS,
 	UFFD_FOR_ROOT(FEATURES_6_1),

@@ -36,7 +36,7 @@ static void check_name(const char *call)
 {
 	static const char *const others[] = {
 		"open:/dev/kvm", "open:/dev/userfaultfd", "userfaultfd", "mmap", "madvise", "mincore", "fallocate", "lseek",
-		"pwrite"
+		"pwrite", "splice", "cachestat", "mbind", "readlink"
 	};
 	const char *name = strncmp(call, "probe:", 6) == 0 ? call + 6 : call;
 

@@ -14,10 +14,6 @@ struct attributes {
 	uint64_t address, size, attributes, flags;
 };
 
-struct pre_fault {
-	uint64_t gpa, size, flags, padding[5];
-};
-
 int fake_cap(const struct fake_object *object, uint32_t cap)
 {
 	if (cap == CAP_MULTI_ADDRESS_SPACE)
@@ -73,7 +69,7 @@ static long encrypt_op(struct fake_object *vm, void *argument)
 	return -vm->config->encrypt_op;
 }
 
-static bool good_range(uint64_t start, uint64_t size)
+bool fake_good_range(uint64_t start, uint64_t size)
 {
 	return size && start + size > start && !((start | size) & (fake_page() - 1));
 }
@@ -83,7 +79,7 @@ static long set_attributes(struct fake_object *vm, void *argument)
 	const struct attributes *a = argument;
 	uint64_t supported = (uint64_t)fake_cap(vm, KVMI_CAP_MEMORY_ATTRIBUTES);
 
-	return a->flags || (a->attributes & ~supported) || !good_range(a->address, a->size) ? -EINVAL : 0;
+	return a->flags || (a->attributes & ~supported) || !fake_good_range(a->address, a->size) ? -EINVAL : 0;
 }
 
 /* On the file, as posted: only a VM with private memory converts. What is private is not remembered. */
@@ -93,33 +89,7 @@ static long set_attributes2(struct fake_object *gmem, void *argument)
 
 	if (gmem->config->vm_type == 0 || a->flags || a->attributes & ~(uint64_t)KVMI_MEMORY_ATTRIBUTE_PRIVATE)
 		return -EINVAL;
-	return good_range(a->offset, a->size) && a->offset + a->size <= gmem->size ? 0 : -EINVAL;
-}
-
-/* As much as one memslot has of the range; what is left is the caller's to ask for again. */
-static long pre_fault(struct fake_object *vcpu, void *argument)
-{
-	struct pre_fault *range = argument;
-	const struct fakekvm_slot *slot;
-	uint64_t most;
-	int error = 0;
-	long scripted;
-
-	if (range->flags || !good_range(range->gpa, range->size))
-		return -EINVAL;
-	if (!fake_cap(vcpu, KVMI_CAP_PRE_FAULT_MEMORY))
-		return -EOPNOTSUPP;
-	slot = fake_slot_at(vcpu->vm, range->gpa);
-	if (!slot)
-		return -ENOENT;
-	most = slot->gpa + slot->size - range->gpa;
-	most = most < range->size ? most : range->size;
-	scripted = fake_scripted_limit("KVM_PRE_FAULT_MEMORY", &most, &error);
-	if (scripted || !most)
-		return scripted ? scripted : -error;
-	range->gpa += most;
-	range->size -= most;
-	return 0;
+	return fake_good_range(a->offset, a->size) && a->offset + a->size <= gmem->size ? 0 : -EINVAL;
 }
 
 const struct fake_command fake_vm_commands[] = {
@@ -138,9 +108,9 @@ const struct fake_command fake_vm_commands[] = {
 	{ KVMI_ARM_RMI_POPULATE, FAKE_VM, 32, FAKE_OPTIONAL, "KVM_ARM_RMI_POPULATE", NULL },
 
 	{ KVMI_SET_SIGNAL_MASK, FAKE_VCPU, 4, 0, "KVM_SET_SIGNAL_MASK", set_signal_mask },
-	{ KVMI_PRE_FAULT_MEMORY, FAKE_VCPU, 64, FAKE_OPTIONAL | FAKE_IN_PARTS, "KVM_PRE_FAULT_MEMORY", pre_fault },
-	{ KVMI_MAP_MEMORY_V2, FAKE_VCPU, 24, FAKE_OPTIONAL, "KVM_MAP_MEMORY", NULL },
-	{ KVMI_MAP_MEMORY_V1, FAKE_VCPU, 32, FAKE_OPTIONAL, "KVM_MAP_MEMORY v1", NULL },
+	{ KVMI_PRE_FAULT_MEMORY, FAKE_VCPU, 64, FAKE_OPTIONAL | FAKE_IN_PARTS, "KVM_PRE_FAULT_MEMORY", fake_pre_fault },
+	{ KVMI_MAP_MEMORY_V2, FAKE_VCPU, 24, FAKE_OPTIONAL | FAKE_IN_PARTS, "KVM_MAP_MEMORY", fake_map_memory },
+	{ KVMI_MAP_MEMORY_V1, FAKE_VCPU, 32, FAKE_OPTIONAL | FAKE_IN_PARTS, "KVM_MAP_MEMORY v1", fake_map_memory_v1 },
 	{ ASYNC_PF, FAKE_VCPU, 32, FAKE_OPTIONAL, "KVM_ASYNC_PF", NULL },
 
 	{ KVMI_SET_MEMORY_ATTRIBUTES2, FAKE_GMEM, 128, FAKE_OPTIONAL, "KVM_SET_MEMORY_ATTRIBUTES2", set_attributes2 },

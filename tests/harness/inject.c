@@ -17,9 +17,11 @@ static const struct {
 	const char *name;
 	int errors[VARIANTS];
 } calls[INJECT_CALLS] = {
+	[INJECT_CACHESTAT] = { "cachestat", { ENOSYS, EOPNOTSUPP, EPERM } },
 	[INJECT_CALLOC] = { "calloc", { ENOMEM } },
 	[INJECT_CLOSE] = { "close", { EINTR, EIO } },
 	[INJECT_DUP] = { "dup", { EMFILE, EBADF } },
+	[INJECT_FACCESSAT] = { "faccessat2", { ENOSYS, EACCES, EPERM } },
 	[INJECT_FALLOCATE] = { "fallocate", { ENOSPC, EINTR, EOPNOTSUPP, ENOMEM, EINVAL } },
 	[INJECT_FCNTL] = { "fcntl", { EMFILE, EINVAL, EPERM } },
 	[INJECT_FSTAT] = { "fstat", { EBADF, EOVERFLOW } },
@@ -28,14 +30,19 @@ static const struct {
 	[INJECT_IOCTL] = { "ioctl", { EINVAL, ENOMEM, EINTR, EIO, EPERM, EFAULT, ENOTTY } },
 	[INJECT_LSEEK] = { "lseek", { ESPIPE, EINVAL, ENXIO } },
 	[INJECT_MADVISE] = { "madvise", { EINVAL, ENOMEM, EINTR, EAGAIN, EFAULT } },
+	[INJECT_MBIND] = { "mbind", { EINVAL, ENOMEM, EIO, EPERM, ENOSYS } },
 	[INJECT_MEMFD_CREATE] = { "memfd_create", { EMFILE, ENFILE, ENOMEM, EINVAL, ENOSYS } },
 	[INJECT_MINCORE] = { "mincore", { ENOMEM, EAGAIN } },
 	[INJECT_MMAP] = { "mmap", { ENOMEM, EAGAIN, EPERM, ENODEV } },
 	[INJECT_MUNMAP] = { "munmap", { ENOMEM, EINVAL } },
 	[INJECT_OPEN] = { "open", { ENOENT, EACCES, EMFILE, ENOMEM, EINTR, ENXIO } },
+	[INJECT_PIPE] = { "pipe2", { EMFILE, ENFILE } },
 	[INJECT_PREAD] = { "pread", { INJECT_SHORT, EIO, EINTR, EAGAIN, ENOMEM } },
+	[INJECT_PTHREAD_CREATE] = { "pthread_create", { EAGAIN, ENOMEM } },
 	[INJECT_PWRITE] = { "pwrite", { INJECT_SHORT, ENOSPC, EINTR, EIO, ESPIPE, EFAULT } },
 	[INJECT_READ] = { "read", { INJECT_SHORT, EIO, EINTR, EAGAIN, ENOMEM } },
+	[INJECT_READLINK] = { "readlink", { ENOENT, EACCES, ENOMEM } },
+	[INJECT_SPLICE] = { "splice", { INJECT_SHORT, EINVAL, EINTR, EAGAIN, EIO, ENOMEM, ENOSPC } },
 	[INJECT_SYSCALL] = { "syscall", { ENOSYS, EPERM, EMFILE, ENOMEM } },
 };
 

@@ -5,7 +5,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdarg.h>
+#include <sys/syscall.h>
 
 int __real_dup(int fd);
 int __real_dup2(int fd, int to);
@@ -16,9 +18,13 @@ int __real_ioctl(int fd, unsigned long request, ...);
 int __real_mincore(void *address, size_t length, unsigned char *vector);
 int __real_open(const char *path, int flags, ...);
 int __real_openat(int directory, const char *path, int flags, ...);
+int __real_pipe2(int ends[2], int flags);
 ssize_t __real_pread(int fd, void *buffer, size_t length, off_t offset);
+int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*body)(void *), void *argument);
 ssize_t __real_pwrite(int fd, const void *data, size_t length, off_t offset);
 ssize_t __real_read(int fd, void *buffer, size_t length);
+ssize_t __real_readlink(const char *path, char *name, size_t room);
+ssize_t __real_splice(int from, off_t *from_offset, int to, off_t *to_offset, size_t length, unsigned int flags);
 long __real_syscall(long number, ...);
 
 /* The one variable argument of open(), fcntl() and ioctl(), there or not: as libc itself fetches it. */
@@ -185,6 +191,11 @@ int __wrap_memfd_create(const char *name, unsigned int flags)
 	return inject_point(INJECT_MEMFD_CREATE, flags) ? -1 : __real_memfd_create(name, flags);
 }
 
+int __wrap_pipe2(int ends[2], int flags)
+{
+	return inject_point(INJECT_PIPE, (unsigned long)flags) ? -1 : __real_pipe2(ends, flags);
+}
+
 int __wrap_ioctl(int fd, unsigned long request, ...)
 {
 	void *argument;
@@ -197,6 +208,24 @@ int __wrap_ioctl(int fd, unsigned long request, ...)
 	return fake != FAKE_NOT_MINE ? (int)answer(fake) : __real_ioctl(fd, request, argument);
 }
 
+/* Numbers that are younger than some C libraries. */
+#define FACCESSAT2 439
+#define CACHESTAT 451
+
+static enum inject_call call_of(long number)
+{
+	switch (number) {
+	case CACHESTAT:
+		return INJECT_CACHESTAT;
+	case FACCESSAT2:
+		return INJECT_FACCESSAT;
+	case SYS_mbind:
+		return INJECT_MBIND;
+	default:
+		return INJECT_SYSCALL;
+	}
+}
+
 /* Fetches six arguments whether they are there or not, as libc does: the last one is on the stack, in somebody else's frame. */
 __attribute__((no_sanitize_address)) long __wrap_syscall(long number, ...)
 {
@@ -207,9 +236,9 @@ __attribute__((no_sanitize_address)) long __wrap_syscall(long number, ...)
 	for (int i = 0; i < 6; i++)
 		argument[i] = va_arg(list, long);
 	va_end(list);
-	if (inject_point(INJECT_SYSCALL, (unsigned long)number))
+	if (inject_point(call_of(number), (unsigned long)number))
 		return -1;
-	fake = fake_syscall(number, argument[0]);
+	fake = fake_syscall(number, argument);
 	if (fake != FAKE_NOT_MINE)
 		return answer(fake);
 	return __real_syscall(number, argument[0], argument[1], argument[2], argument[3], argument[4], argument[5]);
@@ -299,6 +328,34 @@ ssize_t __wrap_pwrite(int fd, const void *data, size_t length, off_t offset)
 		return -1;
 	fake = fake_pwrite(fd, &length, offset);
 	return fake != FAKE_NOT_MINE ? answer(fake) : __real_pwrite(fd, data, length, offset);
+}
+
+ssize_t __wrap_readlink(const char *path, char *name, size_t room)
+{
+	long fake;
+
+	if (inject_point(INJECT_READLINK, 0))
+		return -1;
+	fake = fake_readlink(path, name, room);
+	return fake != FAKE_NOT_MINE ? answer(fake) : __real_readlink(path, name, room);
+}
+
+ssize_t __wrap_splice(int from, off_t *from_offset, int to, off_t *to_offset, size_t length, unsigned int flags)
+{
+	long fake;
+
+	if (inject_point_short(INJECT_SPLICE, &length))
+		return -1;
+	fake = fake_splice(from, to);
+	return fake != FAKE_NOT_MINE ? answer(fake) : __real_splice(from, from_offset, to, to_offset, length, flags);
+}
+
+/* Threads */
+
+/* Says what went wrong by its result. */
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*body)(void *), void *argument)
+{
+	return inject_point(INJECT_PTHREAD_CREATE, 0) ? errno : __real_pthread_create(thread, attributes, body, argument);
 }
 
 /* The names that -D_FILE_OFFSET_BITS=64 makes of them in glibc, where off_t has 64 bits anyway: the same functions. */

@@ -29,9 +29,11 @@ int __real_munmap(void *address, size_t length);
 
 /* Every call that can fail. The order is that of the table in inject.c. */
 enum inject_call {
+	INJECT_CACHESTAT,
 	INJECT_CALLOC,
 	INJECT_CLOSE,
 	INJECT_DUP,
+	INJECT_FACCESSAT,
 	INJECT_FALLOCATE,
 	INJECT_FCNTL,
 	INJECT_FSTAT,
@@ -40,15 +42,20 @@ enum inject_call {
 	INJECT_IOCTL,
 	INJECT_LSEEK,
 	INJECT_MADVISE,
+	INJECT_MBIND,
 	INJECT_MEMFD_CREATE,
 	INJECT_MINCORE,
 	INJECT_MMAP,
 	INJECT_MUNMAP,
 	INJECT_OPEN,
+	INJECT_PIPE,
 	INJECT_PREAD,
+	INJECT_PTHREAD_CREATE,
 	INJECT_PWRITE,
 	INJECT_READ,
-	INJECT_SYSCALL,
+	INJECT_READLINK,
+	INJECT_SPLICE,
+	INJECT_SYSCALL, /* by number: all but those that have a name here */
 	INJECT_CALLS
 };
 
@@ -78,11 +85,13 @@ void ledger_remove_range(enum ledger_kind kind, const void *start, size_t length
 #define FAKE_NOT_MINE LONG_MIN
 long fake_open(const char *path, int flags);
 long fake_ioctl(int fd, unsigned long request, void *argument);
-long fake_syscall(long number, long first);
+long fake_syscall(long number, const long argument[6]);
 long fake_fcntl(int fd, int command);
 long fake_ftruncate(int fd);
 long fake_lseek(int fd);
 long fake_read(int fd);
+long fake_readlink(const char *path, char *name, size_t room);
+long fake_splice(int from, int to);
 long fake_pread(int fd);
 /* May cut *length. */
 long fake_pwrite(int fd, size_t *length, off_t offset);
