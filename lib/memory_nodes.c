@@ -46,13 +46,17 @@ static int check(const struct gmem *mem, uint64_t offset, uint64_t length, const
 	return gmemi_range_check(offset, length, mem->page_size, mem->length);
 }
 
-/* mbind() answers 0 for every mapping, and where the file keeps no policy nothing comes of it. */
+/* mbind() answers 0 for every mapping, and where the file keeps no policy nothing comes of it: hugetlbfs has the field and no
+ * vm_ops->set_policy (fs/hugetlbfs/inode.c, mm/hugetlb.c). */
 static int check_honoured(struct gmem *mem)
 {
-	bool kept = gmemi_memory_shared_backing(mem) != GMEM_BACKING_GUEST_MEMFD ||
-		    gmemi_sys_magic(gmemi_memory_shared_fd(mem)) == KVMI_GUEST_MEMFD_MAGIC;
+	enum gmem_backing backing = gmemi_memory_shared_backing(mem);
 
-	return kept ? 0 : gmemi_refuse(-EOPNOTSUPP, "this kernel ignores the policy of a guest_memfd: that needs 6.19");
+	if (backing == GMEM_BACKING_HUGETLB)
+		return gmemi_refuse(-EOPNOTSUPP, "files on huge pages keep no policy: the kernel would ignore it");
+	if (backing == GMEM_BACKING_GUEST_MEMFD && gmemi_sys_magic(gmemi_memory_shared_fd(mem)) != KVMI_GUEST_MEMFD_MAGIC)
+		return gmemi_refuse(-EOPNOTSUPP, "this kernel ignores the policy of a guest_memfd: that needs 6.19");
+	return 0;
 }
 
 static int set(struct gmem *mem, uint64_t offset, uint64_t length, int mode, const uint64_t *mask, uint32_t words)
