@@ -2,9 +2,11 @@
 /* What libgmem relies on in KVM: guest_memfd files. One promise a test. */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "gt.h"
@@ -255,6 +257,74 @@ static void file_without_mmap_cannot_be_mapped(void **state)
 	file_end(&f);
 }
 
+/* --- whose it is --- */
+
+#define GUEST_MEMFD_MAGIC 0x474d454d
+
+static void guest_memfd_is_told_by_magic_or_name(void **state)
+{
+	struct file f = file_make(PROMISE_SHARED);
+	struct statfs about;
+	char path[32], name[40] = "";
+
+	(void)state;
+	relied_on_by("lib/memory_import.c: backing_by_magic()");
+	assert_int_equal(fstatfs(f.fd, &about), 0);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", f.fd);
+	assert_true(readlink(path, name, sizeof(name) - 1) > 0);
+	if (about.f_type != GUEST_MEMFD_MAGIC)
+		assert_string_equal(name, "anon_inode:[kvm-gmem]");
+	file_end(&f);
+}
+
+static void guest_memfd_of_another_vm_cannot_be_bound(void **state)
+{
+	struct file f = file_make(PROMISE_SHARED);
+	int other = guest_vm();
+
+	(void)state;
+	relied_on_by("lib/memory_import.c: left to KVM, when it is bound");
+	assert_int_equal(promise_slot(other, 0, PROMISE_SLOT_GMEM, 0, f.size, f.at, f.fd), EINVAL);
+	assert_int_equal(promise_slot(f.vm, 0, PROMISE_SLOT_GMEM, 0, f.size, f.at, f.fd), 0);
+	close(other);
+	file_end(&f);
+}
+
+/* --- prefaulting --- */
+
+struct pre_fault {
+	uint64_t gpa, size, flags, padding[5];
+};
+
+#define PRE_FAULT 0xc040aed5ul
+
+/* Into a range whose end is no memory: what was done before it counts, and the call has succeeded. */
+static void pre_fault_tells_what_is_left(void **state)
+{
+	struct file f = file_make(PROMISE_SHARED);
+	struct guest *guest = guest_start(f.vm);
+	struct pre_fault range = { .size = 2 * f.size };
+	uint64_t left = 2 * f.size;
+	int r, error;
+
+	(void)state;
+	relied_on_by("lib/prefault_vcpu.c: gmemi_prefault_by_vcpu()");
+	assert_int_equal(promise_slot(f.vm, 0, PROMISE_SLOT_GMEM, 0, f.size, f.at, f.fd), 0);
+	do {
+		r = ioctl(guest_vcpu(guest), PRE_FAULT, &range);
+		error = promise_errno(r);
+		assert_int_equal(range.gpa + range.size, 2 * f.size);
+		assert_true(r != 0 || range.size < left);
+		left = range.size;
+	} while (r == 0 && left);
+	guest_end(guest);
+	file_end(&f);
+	if (error == EINVAL || error == ENOTTY || error == EOPNOTSUPP)
+		gt_skip("no KVM_PRE_FAULT_MEMORY here: %s", strerror(error));
+	assert_int_equal(error, ENOENT);
+	assert_int_equal(left, f.size);
+}
+
 #define GMEM GT_NEEDS_GUEST_MEMFD
 
 static const struct gt_test tests[] = {
@@ -273,6 +343,9 @@ static const struct gt_test tests[] = {
 	GT(populate_works_on_shared_files, GMEM),
 	GT(populate_is_an_error_on_others, GMEM),
 	GT(file_without_mmap_cannot_be_mapped, GMEM),
+	GT(guest_memfd_is_told_by_magic_or_name, GMEM),
+	GT(guest_memfd_of_another_vm_cannot_be_bound, GMEM),
+	GT(pre_fault_tells_what_is_left, GMEM | GT_NEEDS_VCPU),
 };
 
 GT_MAIN("promises_gmem", tests)

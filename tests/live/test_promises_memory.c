@@ -2,9 +2,7 @@
 /* What libgmem relies on in the kernel to fill, discard, look at and place pages. One promise a test. */
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -434,70 +432,6 @@ static void sealed_file_cannot_be_cut(void **state)
 	file_end(&f);
 }
 
-static void guest_memfd_is_told_by_magic_or_name(void **state)
-{
-	struct file f = gmem_make();
-	struct statfs about;
-	char path[32], name[40] = "";
-
-	(void)state;
-	relied_on_by("lib/memory_import.c: backing_by_magic()");
-	assert_int_equal(fstatfs(f.fd, &about), 0);
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", f.fd);
-	assert_true(readlink(path, name, sizeof(name) - 1) > 0);
-	if (about.f_type != GUEST_MEMFD_MAGIC)
-		assert_string_equal(name, "anon_inode:[kvm-gmem]");
-	file_end(&f);
-}
-
-static void guest_memfd_of_another_vm_cannot_be_bound(void **state)
-{
-	struct file f = gmem_make();
-	int other = guest_vm();
-
-	(void)state;
-	relied_on_by("lib/memory_import.c: left to KVM, when it is bound");
-	assert_int_equal(promise_slot(other, 0, PROMISE_SLOT_GMEM, 0, f.size, f.at, f.fd), EINVAL);
-	assert_int_equal(promise_slot(f.vm, 0, PROMISE_SLOT_GMEM, 0, f.size, f.at, f.fd), 0);
-	close(other);
-	file_end(&f);
-}
-
-/* --- prefaulting --- */
-
-struct pre_fault {
-	uint64_t gpa, size, flags, padding[5];
-};
-
-#define PRE_FAULT 0xc040aed5ul
-
-/* Into a range whose end is no memory: what was done before it counts, and the call has succeeded. */
-static void pre_fault_tells_what_is_left(void **state)
-{
-	struct file f = gmem_make();
-	struct guest *guest = guest_start(f.vm);
-	struct pre_fault range = { .size = 2 * f.size };
-	uint64_t left = 2 * f.size;
-	int r, error;
-
-	(void)state;
-	relied_on_by("lib/prefault_vcpu.c: gmemi_prefault_by_vcpu()");
-	assert_int_equal(promise_slot(f.vm, 0, PROMISE_SLOT_GMEM, 0, f.size, f.at, f.fd), 0);
-	do {
-		r = ioctl(guest_vcpu(guest), PRE_FAULT, &range);
-		error = promise_errno(r);
-		assert_int_equal(range.gpa + range.size, 2 * f.size);
-		assert_true(r != 0 || range.size < left);
-		left = range.size;
-	} while (r == 0 && left);
-	guest_end(guest);
-	file_end(&f);
-	if (error == EINVAL || error == ENOTTY || error == EOPNOTSUPP)
-		gt_skip("no KVM_PRE_FAULT_MEMORY here: %s", strerror(error));
-	assert_int_equal(error, ENOENT);
-	assert_int_equal(left, f.size);
-}
-
 #define GMEM GT_NEEDS_GUEST_MEMFD
 
 static const struct gt_test tests[] = {
@@ -517,9 +451,6 @@ static const struct gt_test tests[] = {
 	GT(policy_of_huge_pages_is_the_mappings, GT_NEEDS_HUGETLB_2M),
 	GT(policy_of_a_guest_memfd_is_the_files_if_it_has_a_file_system, GMEM),
 	GT(sealed_file_cannot_be_cut, GT_NEEDS_NOTHING),
-	GT(guest_memfd_is_told_by_magic_or_name, GMEM),
-	GT(guest_memfd_of_another_vm_cannot_be_bound, GMEM),
-	GT(pre_fault_tells_what_is_left, GMEM | GT_NEEDS_VCPU),
 };
 
 GT_MAIN("promises_memory", tests)

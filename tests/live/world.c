@@ -16,14 +16,21 @@ struct gmem *world_memory(struct world *w, uint32_t backing, uint64_t length)
 	return mem;
 }
 
-struct world world_make(uint32_t backing, uint64_t length)
+struct world world_start(void)
 {
-	struct world w = { .length = length };
+	struct world w = { .seed = content_seed() };
 
-	w.seed = content_seed();
 	w.vm_fd = guest_vm();
 	w.guest = guest_start(w.vm_fd);
 	assert_int_equal(gmem_vm_open(w.vm_fd, &w.vm, NULL), 0);
+	return w;
+}
+
+struct world world_make(uint32_t backing, uint64_t length)
+{
+	struct world w = world_start();
+
+	w.length = length;
 	w.mem = world_memory(&w, backing, length);
 	return w;
 }

@@ -18,6 +18,8 @@ struct world {
 	uint64_t seed, length;
 };
 
+/* Without memory yet. */
+struct world world_start(void);
 /* backing: enum gmem_backing. */
 struct world world_make(uint32_t backing, uint64_t length);
 void world_end(struct world *w);
