@@ -18,7 +18,8 @@ static struct gmemi_wish wish_of(const struct gmemi_fill *fill)
 	return (struct gmemi_wish){ .need = fill->mem->need,
 				    .backing = gmemi_memory_shared_backing(fill->mem),
 				    .forced = fill->forced,
-				    .splices = fill->splices };
+				    .splices = fill->splices,
+				    .mappable = gmemi_memory_mappable(fill->mem) };
 }
 
 /* The next mechanism behind the present one, or the first. */

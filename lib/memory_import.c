@@ -20,14 +20,17 @@
 #define ANON_INODE_MAGIC 0x09041934
 
 /* Before guest_memfd had a file system of its own only the name tells it from other anonymous files. */
-static bool has_old_name(int fd)
+static int backing_by_name(int fd)
 {
 	char name[40];
+	int r = gmemi_sys_name(fd, name, sizeof(name));
 
-	return gmemi_sys_name(fd, name, sizeof(name)) == 0 && strcmp(name, "anon_inode:[kvm-gmem]") == 0;
+	if (r < 0)
+		return gmemi_failed(r, "reading the name of the file in /proc/self/fd", "is /proc mounted?");
+	return strcmp(name, "anon_inode:[kvm-gmem]") == 0 ? GMEM_BACKING_GUEST_MEMFD : GMEM_BACKING_AUTO;
 }
 
-static enum gmem_backing backing_by_magic(int fd, int64_t magic)
+static int backing_by_magic(int fd, int64_t magic)
 {
 	switch (magic) {
 	case TMPFS_MAGIC:
@@ -37,7 +40,7 @@ static enum gmem_backing backing_by_magic(int fd, int64_t magic)
 	case KVMI_GUEST_MEMFD_MAGIC:
 		return GMEM_BACKING_GUEST_MEMFD;
 	case ANON_INODE_MAGIC:
-		return has_old_name(fd) ? GMEM_BACKING_GUEST_MEMFD : GMEM_BACKING_AUTO;
+		return backing_by_name(fd);
 	default:
 		return GMEM_BACKING_AUTO;
 	}
@@ -53,7 +56,10 @@ static int find_backing(struct gmem *mem, int fd, struct gmemi_file *about)
 	magic = gmemi_sys_magic(fd);
 	if (magic < 0)
 		return gmemi_failed((int)magic, "fstatfs() of the file", NULL);
-	mem->backing = about->type == GMEMI_FILE_REGULAR ? backing_by_magic(fd, magic) : GMEM_BACKING_AUTO;
+	r = about->type == GMEMI_FILE_REGULAR ? backing_by_magic(fd, magic) : GMEM_BACKING_AUTO;
+	if (r < 0)
+		return r;
+	mem->backing = (enum gmem_backing)r;
 	if (mem->backing == GMEM_BACKING_AUTO)
 		return gmemi_refuse(-EINVAL, "fd %d is no guest_memfd, memfd, or file on tmpfs or hugetlbfs", fd);
 	return 0;

@@ -194,7 +194,8 @@ static bool uses_uffd(const struct gmemi_chain_row *row)
 
 static struct gmemi_judgement judge_use(struct gmem_vm *vm, const struct gmemi_chain_row *row, const struct gmemi_wish *wish)
 {
-	struct gmemi_judgement judgement = by_feature(vm, row->feature);
+	bool proven = row->mechanism == GMEM_MECH_MAPPING && wish->mappable;
+	struct gmemi_judgement judgement = by_feature(vm, proven ? GMEM_FEATURE_NONE : row->feature);
 	uint64_t need = wish->need;
 
 	if (row->mechanism == GMEM_MECH_SPLICE && !wish->splices)

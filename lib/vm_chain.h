@@ -25,6 +25,7 @@ struct gmemi_wish {
 	enum gmem_backing backing; /* of the memory; for GMEM_TASK_CREATE: the one asked for, AUTO = any */
 	enum gmem_mechanism forced; /* 0 = none */
 	bool splices;		    /* GMEM_TASK_POPULATE: whoever populates can use splice() */
+	bool mappable;		    /* known of the memory itself, which may come from elsewhere: no VM needs to be asked */
 };
 
 /* What is thought of a row. */
