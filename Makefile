@@ -55,6 +55,7 @@ help:
 	@echo 'demo           put a memory image into guest memory and run a vCPU on it: IMAGE=file, ARGS=options of microvm'
 	@echo 'deps           install what the tests need, by package name (Debian, root)'
 	@echo 'check          all tests that need no virtual machine; TESTS=pattern for some'
+	@echo 'bench          ratios to loops written by hand, and whether the goals hold; ARGS="--goal 2 --json", --help'
 	@echo 'docs           reference from the headers, in $(O)/docs'
 	@echo 'install, uninstall   PREFIX LIBDIR INCLUDEDIR BINDIR MANDIR DESTDIR'
 	@echo 'clean          remove $(O)/'

@@ -39,6 +39,11 @@ struct guest {
 
 enum job { SUM, LOAD, STORE };
 
+/* What the guest's program works on: so many words, so many bytes from one to the next. */
+struct words {
+	uint64_t gpa, count, step;
+};
+
 uint64_t host_sum(uint64_t h, const void *data, size_t length)
 {
 	const unsigned char *at = data;
@@ -70,13 +75,13 @@ int guest_vcpu(const struct guest *guest)
 
 #ifdef __x86_64__
 
-/* rsi = where, rcx = how many words, rax = h or the word to store. */
+/* rsi = where, rcx = how many words, rdx = bytes from one to the next, rax = h or the word to store. */
 __asm__(".pushsection .rodata\n"
 	".globl guest_code, guest_code_load, guest_code_store, guest_code_end\n"
 	"guest_code:\n"
 	"1:	rol $5, %rax\n"
 	"	xor (%rsi), %rax\n"
-	"	add $8, %rsi\n"
+	"	add %rdx, %rsi\n"
 	"	dec %rcx\n"
 	"	jnz 1b\n"
 	"	jmp 2f\n"
@@ -269,15 +274,16 @@ static bool run_until(struct guest *guest, uint16_t port, uint64_t gpa, uint32_t
 	}
 }
 
-static void set_regs(struct guest *guest, const unsigned char *code, uint64_t rax, uint64_t gpa, uint64_t words)
+static void set_regs(struct guest *guest, const unsigned char *code, uint64_t rax, const struct words *words)
 {
-	struct kvm_regs regs = { .rax = rax, .rsi = gpa, .rcx = words, .rflags = 3u << 12 | 2 }; /* IOPL 3 */
+	struct kvm_regs regs = { .rax = rax, .rsi = words->gpa, .rcx = words->count, .rdx = words->step };
 
+	regs.rflags = 3u << 12 | 2; /* IOPL 3 */
 	regs.rip = GUEST_HOME + CODE * 4096 + (uint64_t)(code - guest_code);
 	assert_int_equal(ioctl(guest->vcpu, KVM_SET_REGS, &regs), 0);
 }
 
-static bool run_code(struct guest *guest, enum job job, uint64_t rax, uint64_t gpa, uint64_t words, uint64_t *result)
+static bool run_code(struct guest *guest, enum job job, uint64_t rax, const struct words *words, uint64_t *result)
 {
 	static const unsigned char *const codes[] = {
 		[SUM] = guest_code, [LOAD] = guest_code_load, [STORE] = guest_code_store
@@ -285,11 +291,11 @@ static bool run_code(struct guest *guest, enum job job, uint64_t rax, uint64_t g
 	uint32_t low = 0, high = 0;
 	bool memory;
 
-	set_regs(guest, codes[job], rax, gpa, words);
+	set_regs(guest, codes[job], rax, words);
 	watch(guest->run, PATIENCE);
-	memory = run_until(guest, job == STORE ? PORT_STORED : PORT_LOW, gpa, &low);
+	memory = run_until(guest, job == STORE ? PORT_STORED : PORT_LOW, words->gpa, &low);
 	if (memory && job != STORE)
-		memory = run_until(guest, PORT_HIGH, gpa, &high);
+		memory = run_until(guest, PORT_HIGH, words->gpa, &high);
 	watch(NULL, 0);
 	finish_exit(guest);
 	*result = (uint64_t)high << 32 | low;
@@ -304,9 +310,9 @@ struct guest *guest_start(int vm_fd)
 	gt_skip("no guest program is written for this architecture");
 }
 
-static bool run_code(struct guest *guest, enum job job, uint64_t rax, uint64_t gpa, uint64_t words, uint64_t *result)
+static bool run_code(struct guest *guest, enum job job, uint64_t rax, const struct words *words, uint64_t *result)
 {
-	(void)guest, (void)job, (void)rax, (void)gpa, (void)words, (void)result;
+	(void)guest, (void)job, (void)rax, (void)words, (void)result;
 	return false;
 }
 
@@ -320,25 +326,35 @@ void guest_end(struct guest *guest)
 	free(guest);
 }
 
-uint64_t guest_sum(struct guest *guest, uint64_t h, uint64_t gpa, uint64_t length)
+static uint64_t sum_words(struct guest *guest, uint64_t h, const struct words *words)
 {
 	uint64_t result;
 
-	assert_true(length % sizeof(uint64_t) == 0);
-	if (!run_code(guest, SUM, h, gpa, length / sizeof(uint64_t), &result))
-		fail_msg("the guest found no memory somewhere in 0x%llx + 0x%llx", (unsigned long long)gpa,
-			 (unsigned long long)length);
+	if (!run_code(guest, SUM, h, words, &result))
+		fail_msg("the guest found no memory somewhere in 0x%llx + 0x%llx", (unsigned long long)words->gpa,
+			 (unsigned long long)(words->count * words->step));
 	return result;
+}
+
+uint64_t guest_sum(struct guest *guest, uint64_t h, uint64_t gpa, uint64_t length)
+{
+	assert_true(length % sizeof(uint64_t) == 0);
+	return sum_words(guest, h, &(struct words){ gpa, length / sizeof(uint64_t), sizeof(uint64_t) });
+}
+
+void guest_touch(struct guest *guest, uint64_t gpa, uint64_t length, uint64_t step)
+{
+	(void)sum_words(guest, 0, &(struct words){ gpa, length / step, step });
 }
 
 bool guest_load(struct guest *guest, uint64_t gpa, uint64_t *word)
 {
-	return run_code(guest, LOAD, 0, gpa, 1, word);
+	return run_code(guest, LOAD, 0, &(struct words){ .gpa = gpa, .count = 1 }, word);
 }
 
 bool guest_store(struct guest *guest, uint64_t gpa, uint64_t word)
 {
 	uint64_t unused;
 
-	return run_code(guest, STORE, word, gpa, 1, &unused);
+	return run_code(guest, STORE, word, &(struct words){ .gpa = gpa, .count = 1 }, &unused);
 }

@@ -27,6 +27,9 @@ uint64_t guest_sum(struct guest *guest, uint64_t h, uint64_t gpa, uint64_t lengt
 /* The same computed by the host. length: a multiple of 8. */
 uint64_t host_sum(uint64_t h, const void *data, size_t length);
 
+/* The guest loads the first word of every `step` bytes of a range. */
+void guest_touch(struct guest *guest, uint64_t gpa, uint64_t length, uint64_t step);
+
 /* The guest loads or stores one word. False: there is no memory for it, and KVM handed the access out as MMIO. */
 bool guest_load(struct guest *guest, uint64_t gpa, uint64_t *word);
 bool guest_store(struct guest *guest, uint64_t gpa, uint64_t word);
