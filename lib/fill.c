@@ -101,7 +101,7 @@ int gmemi_fill_prepare_mapped(struct gmem *mem, const struct gmemi_mapping *m, u
 	if (mem->need & GMEM_NEED_HIDDEN || !gmemi_vm_has(mem->vm, GMEM_FEATURE_MADV_POPULATE))
 		return 0; /* the kernel cannot reach hidden pages to populate them: the copy touches what is allocated */
 	r = gmemi_sys_advise(gmemi_mapping_at(m, first), size, MMANI_MADV_POPULATE_WRITE);
-	return r < 0 ? gmemi_failed(r, "madvise(MADV_POPULATE_WRITE)", "private or poisoned pages, or out of memory?") : 0;
+	return r < 0 ? gmemi_failed(r, "madvise(MADV_POPULATE_WRITE)", "a private or poisoned page, a file cut short, a mapping that the program changed, or out of memory?") : 0;
 }
 
 int gmemi_fill_prepare(struct gmem *mem, uint64_t offset, uint64_t length)

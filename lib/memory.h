@@ -14,6 +14,8 @@
 
 struct gmemi_mapping {
 	struct gmemi_mapping *next;
+	struct gmemi_mapping *next_of_vm; /* in vm->mapped */
+	const struct gmem *mem;
 	uint64_t offset, length;
 	unsigned char *address;
 	bool writable;
@@ -65,6 +67,9 @@ int gmemi_mapping_hold(struct gmem *mem, uint64_t offset, uint64_t length, struc
 /* The same for as much as one mapping covers from offset on; where there is none, one of the whole memory is made if it can
  * be. */
 int gmemi_mapping_hold_some(struct gmem *mem, uint64_t offset, uint64_t length, struct gmemi_mapping **mapping);
+/* The one that has put offset at this address: -EINVAL if there is none. */
+int gmemi_mapping_hold_at(struct gmem *mem, uint64_t offset, uint64_t length, const void *address,
+			  struct gmemi_mapping **mapping);
 void gmemi_mapping_drop(struct gmem *mem, struct gmemi_mapping *mapping);
 static inline unsigned char *gmemi_mapping_at(const struct gmemi_mapping *mapping, uint64_t offset)
 {

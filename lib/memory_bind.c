@@ -15,6 +15,7 @@ struct gmemi_slot {
 	struct gmemi_slot *next;
 	struct gmem *mem;
 	struct gmemi_mapping *mapping; /* NULL for memory that cannot be mapped */
+	const void *address; /* asked for; NULL = whatever mapping there is */
 	uint64_t gpa, offset, length;
 	uint32_t number;
 	uint32_t flags; /* KVMI_MEM_* */
@@ -34,6 +35,11 @@ static uint32_t flags_for(const struct gmem *mem, uint64_t flags)
 	return kvm_flags(flags) | (mem->backing == GMEM_BACKING_GUEST_MEMFD && !plain ? KVMI_MEM_GUEST_MEMFD : 0);
 }
 
+static unsigned char *address_of(const struct gmemi_slot *slot)
+{
+	return slot->mapping ? gmemi_mapping_at(slot->mapping, slot->offset) : NULL;
+}
+
 static int tell_kvm(const struct gmemi_slot *slot, uint64_t length)
 {
 	const struct gmem *mem = slot->mem;
@@ -42,7 +48,7 @@ static int tell_kvm(const struct gmemi_slot *slot, uint64_t length)
 		.flags = slot->flags,
 		.guest_phys_addr = slot->gpa,
 		.memory_size = length,
-		.userspace_addr = slot->mapping ? (uintptr_t)gmemi_mapping_at(slot->mapping, slot->offset) : 0,
+		.userspace_addr = (uintptr_t)address_of(slot),
 	};
 
 	if (mem->vm->fd < 0)
@@ -97,6 +103,8 @@ static int check_overlap(const struct gmemi_slot *wanted)
 
 static int hold_mapping(struct gmemi_slot *slot)
 {
+	if (slot->address)
+		return gmemi_mapping_hold_at(slot->mem, slot->offset, slot->length, slot->address, &slot->mapping);
 	if (!gmemi_memory_mappable(slot->mem) && slot->flags & KVMI_MEM_GUEST_MEMFD)
 		return 0;
 	return gmemi_mapping_hold(slot->mem, slot->offset, slot->length, &slot->mapping);
@@ -147,9 +155,10 @@ static int bind_new(const struct gmemi_slot *wanted)
 	return 0;
 }
 
-static bool same_place(const struct gmemi_slot *a, const struct gmemi_slot *b)
+static bool is_same_place(const struct gmemi_slot *slot, const struct gmemi_slot *wanted)
 {
-	return a->mem == b->mem && a->gpa == b->gpa && a->offset == b->offset && a->length == b->length;
+	return slot->mem == wanted->mem && slot->gpa == wanted->gpa && slot->offset == wanted->offset &&
+	       slot->length == wanted->length && (!wanted->address || address_of(slot) == wanted->address);
 }
 
 /* What KVM cannot do to a memslot that is there. */
@@ -170,7 +179,7 @@ static int bind_again(struct gmemi_slot *slot, const struct gmemi_slot *wanted)
 	uint32_t change = slot->flags ^ wanted->flags;
 	int r;
 
-	if (!same_place(slot, wanted))
+	if (!is_same_place(slot, wanted))
 		return gmemi_refuse(-EEXIST, "slot 0x%x is bound to something else: unbind it first", slot->number);
 	if (!change)
 		return 0;
@@ -229,6 +238,7 @@ int gmem_bind(struct gmem *mem, uint32_t slot, uint64_t gpa, uint64_t offset, ui
 		return r;
 	wanted = (struct gmemi_slot){
 		.mem = mem,
+		.address = o.address,
 		.gpa = gpa,
 		.offset = offset,
 		.length = length,
@@ -280,6 +290,63 @@ int gmem_unbind(struct gmem *mem, uint32_t slot)
 	r = unbind(mem, slot);
 	pthread_mutex_unlock(&mem->vm->slots_lock);
 	return r;
+}
+
+/* Of an address space: the memslot that has gpa, or else the next one above. */
+static const struct gmemi_slot *next_slot(const struct gmem_vm *vm, uint32_t address_space, uint64_t gpa)
+{
+	const struct gmemi_slot *best = NULL;
+
+	for (const struct gmemi_slot *slot = vm->slots; slot; slot = slot->next) {
+		bool ends_above = slot->gpa > gpa || gpa - slot->gpa < slot->length;
+
+		if (slot->number >> ADDRESS_SPACE_SHIFT == address_space && ends_above && (!best || slot->gpa < best->gpa))
+			best = slot;
+	}
+	return best;
+}
+
+static uint64_t flags_of(const struct gmemi_slot *slot)
+{
+	bool plain = slot->mem->backing == GMEM_BACKING_GUEST_MEMFD && !(slot->flags & KVMI_MEM_GUEST_MEMFD);
+
+	return (slot->flags & KVMI_MEM_READONLY ? GMEM_BIND_READONLY : 0) |
+	       (slot->flags & KVMI_MEM_LOG_DIRTY_PAGES ? GMEM_BIND_DIRTY_LOG : 0) | (plain ? GMEM_BIND_PLAIN : 0);
+}
+
+static struct gmem_slot_info describe(const struct gmemi_slot *slot)
+{
+	return (struct gmem_slot_info){
+		.gpa = slot->gpa,
+		.length = slot->length,
+		.offset = slot->offset,
+		.mem = slot->mem,
+		.address = address_of(slot),
+		.flags = flags_of(slot),
+		.slot = slot->number,
+	};
+}
+
+int gmem_query_slot(struct gmem_vm *vm, uint32_t address_space, uint64_t gpa, struct gmem_slot_info *info)
+{
+	const struct gmemi_slot *slot;
+	struct gmem_slot_info found;
+	int r;
+
+	GMEMI_CALL();
+	r = gmemi_vm_check(vm);
+	if (r == 0)
+		r = gmemi_info_check(info, "info");
+	if (r < 0)
+		return r;
+	pthread_mutex_lock(&vm->slots_lock);
+	slot = next_slot(vm, address_space, gpa);
+	if (slot)
+		found = describe(slot);
+	pthread_mutex_unlock(&vm->slots_lock);
+	if (slot)
+		gmemi_info_out(info, &found, sizeof(found));
+	return slot != NULL;
 }
 
 struct gmemi_bound gmemi_slot_at(struct gmem *mem, uint64_t offset, uint64_t *length)

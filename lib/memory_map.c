@@ -39,6 +39,88 @@ static int establish(struct gmem *mem, struct gmemi_mapping *m, void *at)
 	return 0;
 }
 
+/* Mappings of all memories of the VM, so that none is put over another. */
+
+static const struct gmemi_mapping *colliding(const struct gmemi_mapping *m)
+{
+	const struct gmemi_mapping *other = m->mem->vm->mapped;
+
+	while (other && !gmemi_range_overlaps((uintptr_t)other->address, other->length, (uintptr_t)m->address, m->length))
+		other = other->next_of_vm;
+	return other;
+}
+
+static void enter_vm(struct gmem_vm *vm, struct gmemi_mapping *m)
+{
+	m->next_of_vm = vm->mapped;
+	vm->mapped = m;
+}
+
+static void leave_vm(struct gmem_vm *vm, struct gmemi_mapping *m)
+{
+	struct gmemi_mapping **link = &vm->mapped;
+
+	gmemi_vm_lock(vm);
+	while (*link != m)
+		link = &(*link)->next_of_vm;
+	*link = m->next_of_vm;
+	gmemi_vm_unlock(vm);
+}
+
+static int check_place(const struct gmemi_mapping *m)
+{
+	if (!gmemi_aligned((uintptr_t)m->address, m->mem->page_size))
+		return gmemi_refuse(-EINVAL, "opts->address %p is not a multiple of the page size", (void *)m->address);
+	if (m->length > UINTPTR_MAX - (uintptr_t)m->address)
+		return gmemi_refuse(-EINVAL, "opts->address %p leaves no room for the range", (void *)m->address);
+	return 0;
+}
+
+/* Before anything is mapped there: from then on the place is taken. */
+static int take_place(struct gmem_vm *vm, struct gmemi_mapping *m)
+{
+	const struct gmemi_mapping *other;
+	const char *whose = "";
+	int r = check_place(m);
+
+	if (r < 0)
+		return r;
+	gmemi_vm_lock(vm);
+	other = colliding(m);
+	if (other)
+		whose = other->mem == m->mem ? "this memory" : "another memory of this VM";
+	else
+		enter_vm(vm, m);
+	gmemi_vm_unlock(vm);
+	return other ? gmemi_refuse(-EINVAL, "opts->address %p overlaps a mapping of %s", (void *)m->address, whose) : 0;
+}
+
+static int establish_anywhere(struct gmem *mem, struct gmemi_mapping *m)
+{
+	int r = establish(mem, m, NULL);
+
+	if (r < 0)
+		return r;
+	gmemi_vm_lock(mem->vm);
+	enter_vm(mem->vm, m);
+	gmemi_vm_unlock(mem->vm);
+	return 0;
+}
+
+static int establish_at(struct gmem *mem, struct gmemi_mapping *m, void *at)
+{
+	int r;
+
+	m->address = at;
+	r = take_place(mem->vm, m);
+	if (r < 0)
+		return r;
+	r = establish(mem, m, at);
+	if (r < 0)
+		leave_vm(mem->vm, m);
+	return r;
+}
+
 /* A new mapping in the list; the lock is held. */
 static int add(struct gmem *mem, uint64_t offset, uint64_t length, bool writable, void *at, struct gmemi_mapping **result)
 {
@@ -50,8 +132,8 @@ static int add(struct gmem *mem, uint64_t offset, uint64_t length, bool writable
 	m = gmemi_alloc(1, sizeof(*m));
 	if (!m)
 		return -ENOMEM;
-	*m = (struct gmemi_mapping){ .offset = offset, .length = length, .writable = writable, .placed = at != NULL };
-	r = establish(mem, m, at);
+	*m = (struct gmemi_mapping){ .mem = mem, .offset = offset, .length = length, .writable = writable, .placed = at != NULL };
+	r = at ? establish_at(mem, m, at) : establish_anywhere(mem, m);
 	if (r < 0) {
 		gmemi_free(m);
 		return r;
@@ -62,32 +144,10 @@ static int add(struct gmem *mem, uint64_t offset, uint64_t length, bool writable
 	return 0;
 }
 
-static bool collides(struct gmem *mem, const unsigned char *at, uint64_t length)
-{
-	for (struct gmemi_mapping *m = mem->mappings; m; m = m->next)
-		if (gmemi_range_overlaps((uintptr_t)m->address, m->length, (uintptr_t)at, length))
-			return true;
-	return false;
-}
-
-static int check_place(struct gmem *mem, unsigned char *at, uint64_t length)
-{
-	if (!gmemi_aligned((uintptr_t)at, mem->page_size))
-		return gmemi_refuse(-EINVAL, "opts->address %p is not a multiple of the page size", (void *)at);
-	if (length > UINTPTR_MAX - (uintptr_t)at)
-		return gmemi_refuse(-EINVAL, "opts->address %p leaves no room for the range", (void *)at);
-	if (collides(mem, at, length))
-		return gmemi_refuse(-EINVAL, "opts->address %p overlaps a mapping of this memory", (void *)at);
-	return 0;
-}
-
 static int find_or_add(struct gmem *mem, uint64_t offset, uint64_t length, bool writable, void *at, struct gmemi_mapping **result)
 {
 	struct gmemi_mapping *m = at ? NULL : find(mem, offset, length, writable);
-	int r = at ? check_place(mem, at, length) : 0;
 
-	if (r < 0)
-		return r;
 	if (!m)
 		return add(mem, offset, length, writable, at, result);
 	*result = m;
@@ -184,6 +244,24 @@ int gmemi_mapping_hold_some(struct gmem *mem, uint64_t offset, uint64_t length, 
 	return r;
 }
 
+int gmemi_mapping_hold_at(struct gmem *mem, uint64_t offset, uint64_t length, const void *address,
+			  struct gmemi_mapping **mapping)
+{
+	struct gmemi_mapping *m;
+
+	pthread_mutex_lock(&mem->lock);
+	m = mem->mappings;
+	while (m && !(m->writable && gmemi_range_contains(m->offset, m->length, offset, length) &&
+		      gmemi_mapping_at(m, offset) == address))
+		m = m->next;
+	if (m) {
+		use(m);
+		*mapping = m;
+	}
+	pthread_mutex_unlock(&mem->lock);
+	return m ? 0 : gmemi_refuse(-EINVAL, "opts->address is not where gmem_map() has put this range to be written");
+}
+
 static int dissolve(struct gmemi_mapping *m)
 {
 	return m->placed ? reserve(m->address, m->length) : gmemi_sys_unmap(m->address, m->length);
@@ -196,6 +274,7 @@ static int remove_mapping(struct gmem *mem, struct gmemi_mapping *m)
 
 	if (r < 0)
 		return r;
+	leave_vm(mem->vm, m);
 	while (*link != m)
 		link = &(*link)->next;
 	*link = m->next;
@@ -284,6 +363,7 @@ void gmemi_mapping_end(struct gmem *mem)
 		mem->mappings = m->next;
 		if (!m->users)
 			dissolve(m); /* nobody is left to hear of a failure: the address range stays, and does no harm */
+		leave_vm(mem->vm, m);
 		gmemi_free(m);
 	}
 }

@@ -10,7 +10,8 @@
 #include "range.h"
 #include "sys.h"
 
-#define PAGES_AT_ONCE 4096
+#define FEW 64	  /* pages: what is asked about first, since a run may be short */
+#define MANY 4096 /* ... and at the most */
 #define LONGEST_SEARCH (UINT64_C(4) << 30) /* bytes that one call looks at, at most, where pages are asked for one by one */
 
 static uint64_t round_up(uint64_t value, uint64_t align)
@@ -69,13 +70,13 @@ static bool ask_mapping(struct gmem *mem, uint64_t offset, uint64_t *length, uns
 
 bool gmemi_run_by_mincore(struct gmem *mem, uint64_t offset, uint64_t *length, bool *present)
 {
-	unsigned char vector[PAGES_AT_ONCE];
+	unsigned char vector[MANY];
 	uint64_t most = *length, part;
-	size_t entries, same;
+	size_t room = FEW, entries, same;
 
-	for (*length = 0; *length < most; *length += part) {
+	for (*length = 0; *length < most; *length += part, room = room < MANY ? room * 4 : MANY) {
 		part = most - *length;
-		if (!ask_mapping(mem, offset + *length, &part, vector, sizeof(vector), &entries))
+		if (!ask_mapping(mem, offset + *length, &part, vector, room, &entries))
 			return *length != 0;
 		if (*length == 0)
 			*present = vector[0] & 1;

@@ -125,13 +125,12 @@ static void stop(struct run *run)
 }
 
 /* 0, or what `tell` said, with its sentence. */
-static int work_all(struct run *run)
+static int work_all(struct run *run, uint64_t *told)
 {
 	const struct gmemi_parallel *p = run->parallel;
-	uint64_t sum;
 
-	while (work_one(run, 0, &sum)) {
-		int r = p->tell ? p->tell(p->context, sum) : 0;
+	while (work_one(run, 0, told)) {
+		int r = p->tell ? p->tell(p->context, *told) : 0;
 
 		if (r < 0) {
 			stop(run);
@@ -139,6 +138,15 @@ static int work_all(struct run *run)
 		}
 	}
 	return 0;
+}
+
+/* Others may have done the last pieces. */
+static void tell_the_end(const struct run *run, uint64_t told)
+{
+	const struct gmemi_parallel *p = run->parallel;
+
+	if (p->tell && run->done == p->length && told < p->length && p->tell(p->context, p->length) < 0)
+		gmemi_tolerated();
 }
 
 /* A failure counts for more than a word to stop, and that for nothing when all is done. */
@@ -160,14 +168,16 @@ int gmemi_parallel_run(const struct gmemi_parallel *parallel, uint64_t *done)
 {
 	struct run run = { .parallel = parallel, .call = gmemi_entered(), .next = parallel->offset, .failed_at = UINT64_MAX };
 	struct helper helpers[GMEMI_THREADS];
+	uint64_t sum = 0;
 	uint32_t started;
 	int told;
 
 	pthread_mutex_init(&run.lock, NULL);
 	started = start(&run, helpers);
-	told = work_all(&run);
+	told = work_all(&run, &sum);
 	for (uint32_t i = 0; i < started; i++)
 		gmemi_sys_join(helpers[i].thread);
 	pthread_mutex_destroy(&run.lock);
+	tell_the_end(&run, sum);
 	return conclude(&run, told, done);
 }

@@ -17,7 +17,8 @@ struct gmemi_parallel {
 	uint64_t (*piece)(void *context, uint64_t offset, uint64_t left);
 	/* Does a piece. lane 0 is the calling thread, 1 the first of the others. */
 	int (*work)(void *context, uint32_t lane, uint64_t offset, uint64_t length, uint64_t *done);
-	/* In the calling thread, after each piece of its own: not 0, with a sentence, = take no more pieces. */
+	/* In the calling thread, after each piece of its own and when all is done: not 0, with a sentence, = take no more
+	 * pieces. */
 	int (*tell)(void *context, uint64_t done);
 };
 

@@ -6,6 +6,7 @@
 #include "opts.h"
 #include "parallel.h"
 #include "populate_lane.h"
+#include "populate_progress.h"
 #include "range.h"
 
 /* Measured best of 16 KiB to 8 MiB for guest_memfd: one call each to allocate, to clear and map, to copy. */
@@ -44,9 +45,7 @@ static int tell_progress(void *context, uint64_t done)
 {
 	const struct job *job = context;
 
-	if (job->opts.progress && job->opts.progress(job->opts.user, done, job->length) && done < job->length)
-		return gmemi_refuse(-ECANCELED, "the progress callback said stop");
-	return 0;
+	return gmemi_progress_tell(job->opts.progress, job->opts.user, done, job->length);
 }
 
 static void end_lanes(struct job *job)

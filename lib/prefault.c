@@ -6,6 +6,7 @@
 #include "fill.h"
 #include "opts.h"
 #include "parallel.h"
+#include "populate_progress.h"
 #include "prefault_vcpu.h"
 #include "range.h"
 #include "sys.h"
@@ -102,6 +103,13 @@ static uint64_t next_piece(void *context, uint64_t offset, uint64_t left)
 	return gmemi_min(left, job->chunk - offset % job->chunk);
 }
 
+static int tell_progress(void *context, uint64_t done)
+{
+	const struct job *job = context;
+
+	return gmemi_progress_tell(job->opts.progress, job->opts.user, done, job->length);
+}
+
 static void end_lanes(struct job *job)
 {
 	while (job->count)
@@ -176,6 +184,7 @@ static int run(struct job *job, uint64_t *done)
 		.context = job,
 		.piece = next_piece,
 		.work = do_piece,
+		.tell = tell_progress,
 	};
 	int r = begin_lanes(job);
 

@@ -28,6 +28,7 @@ struct gmemi_vcpu_entry {
 };
 
 struct gmemi_slot;
+struct gmemi_mapping;
 
 struct gmem_vm {
 	atomic_uint claims; /* the caller's, and one for each memory and vCPU */
@@ -39,6 +40,7 @@ struct gmem_vm {
 	struct gmemi_vcpu_entry *vcpus;
 	_Atomic uint64_t write_flag; /* creation flag that lets pwrite() in, once GMEM_FEATURE_GUEST_MEMFD_WRITE is present */
 	struct gmemi_verdict known[GMEMI_FEATURES];
+	struct gmemi_mapping *mapped;	/* kept by memory_map.c: every mapping of every memory of the VM */
 	int demoted[GMEMI_ROWS];	/* why a row of a chain is out of use since run time, 0 = it is not */
 	pthread_mutex_t slots_lock; /* guards the line below, also while KVM is told of a memslot */
 	struct gmemi_slot *slots;   /* kept by memory_bind.c: every memslot bound through this view */

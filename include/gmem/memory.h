@@ -20,13 +20,17 @@ struct gmem_vm;
 struct gmem;
 
 #define GMEM_NEED_MAPPABLE (UINT64_C(1) << 0) /**< The VMM may map and touch it. */
-#define GMEM_NEED_PRIVATE (UINT64_C(1) << 1)  /**< Ranges can be made private to the guest. */
+#define GMEM_NEED_PRIVATE (UINT64_C(1) << 1)  /**< Ranges can be made private to the guest (by the program). */
 #define GMEM_NEED_LAZY (UINT64_C(1) << 2)     /**< The guest's own page faults can be served by a pager. */
 #define GMEM_NEED_HIDDEN (UINT64_C(1) << 3)   /**< Out of the host kernel's direct map. */
 #define GMEM_NEED_HUGE_2M (UINT64_C(1) << 4)  /**< On 2 MiB pages. */
 #define GMEM_NEED_HUGE_1G (UINT64_C(1) << 5)  /**< On 1 GiB pages. */
 
-/** What the memory is made of. */
+/** What the memory is made of.
+ *
+ * GMEM_BACKING_AUTO takes a guest_memfd where that serves the needs: its pages have the ordinary size and do not swap, it
+ * follows a NUMA policy from 6.19 on, each range of it can be in one memslot at a time, and dirty logging takes
+ * GMEM_BIND_PLAIN. A VMM that wants otherwise says GMEM_BACKING_MEMFD. */
 enum gmem_backing {
 	GMEM_BACKING_AUTO = 0,        /**< The best that satisfies the needs. */
 	GMEM_BACKING_GUEST_MEMFD = 1, /**< KVM_CREATE_GUEST_MEMFD; with GMEM_NEED_PRIVATE perhaps beside a memfd. */
@@ -61,8 +65,9 @@ struct gmem_map_opts {
 	uint64_t size;  /**< sizeof(struct gmem_map_opts) */
 	uint64_t flags; /**< GMEM_MAP_* */
 	/** Put the mapping exactly here, replacing whatever is mapped there; page-aligned, inside an address range that the
-	 * caller reserved with PROT_NONE (not checked) and keeps until gmem_unmap() or gmem_destroy() has given it back, as
-	 * PROT_NONE. NULL = anywhere. */
+	 * caller reserved with PROT_NONE (not checked) and keeps until gmem_unmap() or gmem_destroy() has given it back,
+	 * as PROT_NONE; also when the call fails. NULL = anywhere. The program may madvise() a mapping, but leaves
+	 * mprotect(), mremap() and munmap() to the library. */
 	void *address;
 };
 
@@ -78,6 +83,20 @@ struct gmem_map_opts {
 struct gmem_bind_opts {
 	uint64_t size;  /**< sizeof(struct gmem_bind_opts) */
 	uint64_t flags; /**< GMEM_BIND_* */
+	void *address;  /**< the mapping to use: where gmem_map() has put the range, writable; NULL = chosen, see gmem_bind() */
+};
+
+/** What gmem_query_slot() tells of a memslot. */
+struct gmem_slot_info {
+	uint64_t size;     /**< sizeof(struct gmem_slot_info), set by the caller */
+	uint64_t gpa;      /**< where it begins in the guest */
+	uint64_t length;   /**< bytes */
+	uint64_t offset;   /**< where it begins in the memory */
+	uint64_t flags;    /**< GMEM_BIND_* that hold of it */
+	struct gmem *mem;  /**< the memory: lent, until somebody destroys it */
+	void *address;     /**< `userspace_addr`: where it begins in this process; NULL = not mapped */
+	uint32_t slot;     /**< as given to gmem_bind() */
+	uint32_t reserved; /**< 0 */
 };
 
 /** The file can shrink, since it is not sealed against that, and the caller vouches that nobody will make it: where it is
@@ -103,7 +122,7 @@ struct gmem_discard_opts {
 
 /** How gmem_set_nodes() treats the nodes. */
 enum gmem_node_policy {
-	GMEM_NODES_BIND = 0,      /**< Nowhere else: full nodes are as a full machine, where allocating fails or the kernel kills. */
+	GMEM_NODES_BIND = 0,      /**< Nowhere else: full nodes are as a full machine, where the kernel may kill. */
 	GMEM_NODES_PREFER = 1,    /**< There first, then elsewhere; of several nodes any (MPOL_PREFERRED_MANY, kernel 5.15). */
 	GMEM_NODES_INTERLEAVE = 2 /**< Page by page over the nodes in turn. */
 };
@@ -148,7 +167,7 @@ struct gmem_info {
 	uint64_t populated;          /**< bytes that all populate calls so far have written */
 	uint64_t skipped;            /**< bytes that all populate calls so far found to be zero and left unallocated */
 	uint32_t backing;            /**< enum gmem_backing that was made */
-	uint32_t mechanism;          /**< enum gmem_mechanism of the creation */
+	uint32_t mechanism;          /**< enum gmem_mechanism of the creation; of an imported file: what makes such files */
 	uint32_t populate_mechanism; /**< enum gmem_mechanism that the last populate call ended with, 0 = none was made */
 	uint32_t slots;              /**< memslots bound now */
 	uint32_t in_place;           /**< 1 = private and shared pages live in one file */
@@ -165,11 +184,12 @@ struct gmem_info {
  *                is one, on every architecture
  * @param mem     out: the handle; give it up with gmem_destroy()
  * @param opts    options, or NULL
- * @return 0; -EINVAL a NULL argument, a bad length or option; -E2BIG an option of a later library; -EOPNOTSUPP nothing here
- *         satisfies the needs (the sentence names the missing piece), or the named backing cannot; -EACCES, -EPERM and other
- *         codes of the kernel: something here could, but it is withheld or could not be asked (the sentence says what to
- *         change; of several, the code is that of the best way); -ENOMEM out of memory or of free huge pages; -EMFILE or
- *         -ENFILE no fd left; -EFBIG longer than RLIMIT_FSIZE; -ESTALE after fork
+ * @return 0; -EINVAL a NULL argument, a bad length or option; -E2BIG an option of a later library; -EOPNOTSUPP nothing
+ *         here satisfies the needs (the sentence names the missing piece), or the named backing cannot; -EACCES, -EPERM
+ *         and other codes of the kernel: something here could, but it is withheld or could not be asked (the sentence says
+ *         what to change; of several, the code is that of the best way); -ENOMEM out of memory, or no huge page is free
+ *         (with one free page it can be created, and mapping it tells whether there are enough); -EMFILE or -ENFILE no fd
+ *         left; -EFBIG longer than RLIMIT_FSIZE; -ESTALE after fork
  *
  * @threads{any} @blocks{bounded}
  * @kernel{memfd: any; guest_memfd that can be mapped: 6.18 (Documentation/virt/kvm/api.rst\, KVM_CREATE_GUEST_MEMFD)}
@@ -191,11 +211,11 @@ GMEM_API int gmem_create(struct gmem_vm *vm, uint64_t length, struct gmem **mem,
  * @param length  bytes, a multiple of the page size, no more than the file has; 0 = the whole file
  * @param mem     out: the handle; give it up with gmem_destroy()
  * @param opts    options, or NULL
- * @return 0; -EINVAL a NULL argument, a bad length or option, `fd` is no file of these kinds or not open for reading and
- *         writing, or it could shrink (no F_SEAL_SHRINK, and GMEM_IMPORT_UNSEALED was not said); -E2BIG an option of a
- *         later library; -EOPNOTSUPP a need does not hold of it, or cannot be seen of a file (GMEM_NEED_HIDDEN); -EBADF
- *         `fd` is not open; codes of gmem_create() where what is needed is withheld; -EMFILE or -ENFILE no fd left;
- *         -ENOMEM; -ESTALE after fork
+ * @return 0; -EINVAL a NULL argument, a bad length or option, `fd` is no file of these kinds (a file on a disk is none),
+ *         is not open for reading and writing or sealed against writing, or it could shrink (no F_SEAL_SHRINK, and
+ *         GMEM_IMPORT_UNSEALED was not said); -E2BIG an option of a later library; -EOPNOTSUPP a need does not hold of it,
+ *         or cannot be seen of a file (GMEM_NEED_HIDDEN); -EBADF `fd` is not open; codes of gmem_create() where what is
+ *         needed is withheld; -EMFILE or -ENFILE no fd left; -ENOMEM; -ESTALE after fork
  *
  * @threads{any} @blocks{bounded}
  * @kernel{memfd: any; guest_memfd that can be mapped: 6.18 (told by the magic of its file system from 6.19 on\, before by
@@ -216,17 +236,19 @@ GMEM_API void gmem_destroy(struct gmem *mem);
 
 /** Address of a mapping of a range; makes one unless one that covers it is there already.
  *
- * The mapping is shared, readable and (without GMEM_MAP_READONLY) writable. It belongs to the memory, not to the caller, and is
- * not counted: it lasts until somebody calls gmem_unmap() or gmem_destroy(). With `opts->address` a new mapping is always made.
+ * The mapping is shared, readable and (without GMEM_MAP_READONLY) writable. It belongs to the memory, not to the caller,
+ * and is not counted: it lasts until somebody calls gmem_unmap() or gmem_destroy(). Only one mapping with the same access
+ * that covers the whole range counts as being there, of several the newest: a range that lies across two gets a new one.
+ * With `opts->address` a new mapping is always made.
  *
  * @param mem      the memory; -EOPNOTSUPP if it cannot be mapped, which without GMEM_NEED_MAPPABLE may be so
  * @param offset   where the range begins in the memory; bytes, a multiple of the page size
  * @param length   bytes, a multiple of the page size, not 0, within the memory
  * @param address  out: where the range begins in this process
  * @param opts     options, or NULL
- * @return 0; -EINVAL a bad argument, or `opts->address` overlaps a mapping of this memory; -E2BIG an option of a later library;
- *         -EOPNOTSUPP; -ENOMEM no address space, or no huge page is free; -EAGAIN of mmap() under mlockall(); -ESTALE after
- *         fork
+ * @return 0; -EINVAL a bad argument, or `opts->address` overlaps a mapping of this or another memory of the VM; -E2BIG an
+ *         option of a later library; -EOPNOTSUPP; -ENOMEM no address space, or no huge page is free; -EAGAIN of mmap()
+ *         under mlockall(); -ESTALE after fork
  *
  * @threads{any} @blocks{bounded} @kernel{guest_memfd: 6.18; others any} @since{0.1}
  */
@@ -247,14 +269,15 @@ GMEM_API int gmem_unmap(struct gmem *mem, uint64_t offset, uint64_t length);
 
 /** Puts a range into the guest's physical address space, through one memslot.
  *
- * Memory on a guest_memfd is bound to its file, unless a flag or GMEM_NEED_LAZY wants a plain memslot over a mapping of it.
- * `userspace_addr` of the memslot is always a mapping that covers the whole range, writable and the newest if there are
- * several, made by the call where there is none (memory that cannot be mapped has none). So map a flat view first, and bind by
- * the same ranges.
+ * Memory on a guest_memfd is bound to its file, unless a flag or GMEM_NEED_LAZY wants a plain memslot over a mapping of
+ * it. `userspace_addr` of the memslot is always a mapping that covers the whole range, writable: the one at
+ * `opts->address`, or the newest if there are several, made by the call where there is none (memory that cannot be mapped
+ * has none). So map a flat view first, and bind by the same ranges. Huge pages serve the guest as such only where gpa,
+ * offset and address are alike modulo their size.
  *
- * The same slot, gpa and range again: with the same flags nothing happens; GMEM_BIND_DIRTY_LOG can be switched on and off on a
- * plain memslot. Nothing else can change while bound: a guest_memfd that is to be logged later is bound with GMEM_BIND_PLAIN
- * each time.
+ * The same slot, gpa and range again: with the same flags nothing happens; GMEM_BIND_DIRTY_LOG can be switched on and off
+ * on a plain memslot. Nothing else can change while bound. GMEM_BIND_READONLY and GMEM_BIND_DIRTY_LOG make a memslot
+ * plain: a guest_memfd that is to be logged later, or no longer, is bound with GMEM_BIND_PLAIN each time.
  *
  * KVM lets a change of memslots wait until vCPUs have left the page faults they are in: a thread that serves their faults must
  * not make this call, nor gmem_unbind() or gmem_destroy().
@@ -268,9 +291,10 @@ GMEM_API int gmem_unmap(struct gmem *mem, uint64_t offset, uint64_t length);
  * @param offset  where the range begins in the memory; bytes, a multiple of the host's page size
  * @param length  bytes, a multiple of the host's page size, not 0, within the memory
  * @param opts    options, or NULL
- * @return 0; -EINVAL a bad argument (the kernel too says so of a slot number or gpa out of range); -E2BIG an option of a later
- *         library; -EEXIST the slot is bound to something else, the guest addresses are taken, or the memory is a guest_memfd
- *         and part of the range is bound to its file already; -EOPNOTSUPP the flags need a mapping and the memory has none, or
+ * @return 0; -EINVAL a bad argument, `opts->address` is not such a mapping (the kernel too says so, of a slot number or
+ *         gpa out of range, and of a slot number that the program took itself); -E2BIG an option of a later library;
+ *         -EEXIST the slot is bound to something else, the guest addresses are taken, or the memory is a guest_memfd and
+ *         part of the range is bound to its file already; -EOPNOTSUPP the flags need a mapping and the memory has none, or
  *         cannot be changed while bound; -EIO the VM belongs to another process; -ENOMEM; -ESTALE after fork
  *
  * @threads{any} @blocks{waits} (for faults under way)
@@ -289,6 +313,23 @@ GMEM_API int gmem_bind(struct gmem *mem, uint32_t slot, uint64_t gpa, uint64_t o
  * @threads{any} @blocks{waits} (as gmem_bind()) @kernel{any} @since{0.1}
  */
 GMEM_API int gmem_unbind(struct gmem *mem, uint32_t slot);
+
+/** Finds the memslot that has a guest address, or else the next one above: a translation, and a way to walk all memslots.
+ *
+ * To walk them, begin with gpa 0 and go on with `info->gpa + info->length` until the result is 0 or that is 0. Only
+ * memslots that gmem_bind() made are known. What is told may be old when it is read, where another thread binds and
+ * unbinds.
+ *
+ * @param vm             the VM
+ * @param address_space  KVM's, 0 but for system management mode: what gmem_bind() takes in bits 16 and up of `slot`
+ * @param gpa            guest physical address, bytes
+ * @param info           out: `info->size` says how much of it may be written; members that this library does not know become 0
+ * @return 1 = filled (look at `info->gpa` whether it is above `gpa`); 0 = there is none at `gpa` or above; -EINVAL `vm` or
+ *         `info` is NULL, or `info->size` is below 8; -E2BIG it is above 4096; -ESTALE after fork
+ *
+ * @threads{any} @blocks{waits} (as gmem_bind(), while one is under way) @kernel{none} @since{0.1}
+ */
+GMEM_API int gmem_query_slot(struct gmem_vm *vm, uint32_t address_space, uint64_t gpa, struct gmem_slot_info *info);
 
 /** Frees pages: from now on they read as zeros, and cost nothing until they are touched again (balloon, virtio-mem).
  *

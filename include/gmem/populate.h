@@ -38,7 +38,7 @@ struct gmem_source;
  * overwritten. */
 #define GMEM_POPULATE_KEEP_ZEROS (UINT64_C(1) << 0)
 
-/** Told of progress after every step of the calling thread.
+/** Told of progress after every step of the calling thread, and once when all is done.
  *
  * Called in the thread that made the call, with no lock of the library held; it may call the library.
  *
@@ -67,11 +67,13 @@ struct gmem_populate_opts {
 
 /** Options of gmem_prefault(). */
 struct gmem_prefault_opts {
-	uint64_t size;      /**< sizeof(struct gmem_prefault_opts) */
-	uint64_t flags;     /**< none yet: 0 */
-	uint32_t mechanism; /**< force this enum gmem_mechanism (tests, benchmarks); 0 = the best that works */
-	uint32_t threads;   /**< besides the caller's, 64 at most, for the time of the call; through vCPUs no more than there
-			         are */
+	uint64_t size;             /**< sizeof(struct gmem_prefault_opts) */
+	uint64_t flags;            /**< none yet: 0 */
+	gmem_progress_fn progress; /**< told after every 2 MiB, or page if that is more, of the calling thread; or NULL */
+	void *user;                /**< for `progress` */
+	uint32_t mechanism;        /**< force this enum gmem_mechanism (tests, benchmarks); 0 = the best that works */
+	uint32_t threads;          /**< besides the caller's, 64 at most, for the time of the call; through vCPUs no more than
+				        there are */
 };
 
 /** Fills shared memory from a buffer.
@@ -112,9 +114,9 @@ GMEM_API int gmem_populate(struct gmem *mem, uint64_t offset, uint64_t length, c
  *                   put into memory; none is consumed and lost, except by a failure to store what was just read (at most one
  *                   step)
  * @param opts       options, or NULL
- * @return 0; -ENODATA the input ended before `length`; -EAGAIN nothing to read now on a non-blocking `fd`: poll it and go on;
- *         -EINTR a signal whose handler has no SA_RESTART came while waiting for input: go on; -EBADF, -EISDIR, -EIO and other
- *         codes of read(); else as gmem_populate()
+ * @return 0; -ENODATA the input ended before `length`; -EAGAIN nothing to read now on a non-blocking `fd`: poll it and go
+ *         on; -EINTR a signal whose handler has no SA_RESTART came while waiting for input (never of a regular file): go
+ *         on; -EBADF, -EISDIR, -EIO and other codes of read(); else as gmem_populate()
  *
  * @threads{any} @blocks{waits} (for the input) @kernel{memfd: any; guest_memfd: 6.18} @since{0.1}
  */
@@ -144,8 +146,8 @@ GMEM_API int gmem_populate_source(struct gmem *mem, uint64_t offset, uint64_t le
  * do it before the vCPUs run, and through the mapping that the memslot uses (which is what happens when the whole memory
  * is bound, or mapped first).
  *
- * On memory with GMEM_NEED_LAZY whose pages a pager is to bring, touching is what a fault is: the call waits for the pager, so
- * another thread must serve it.
+ * On memory that a userfaultfd watches, touching is what a fault is: the call waits until somebody serves it, which must
+ * be another thread.
  *
  * @param mem     the memory
  * @param offset  bytes, a multiple of the page size
@@ -153,9 +155,10 @@ GMEM_API int gmem_populate_source(struct gmem *mem, uint64_t offset, uint64_t le
  * @param done    out, may be NULL, else always written: bytes dealt with, as populate calls count them
  * @param opts    options, or NULL
  * @return 0; -EINVAL a bad argument or option; -E2BIG an option of a later library; -EOPNOTSUPP the forced mechanism
- *         cannot, here or for this range; -EINTR a signal came while a vCPU was waited for: go on; -EAGAIN memslots are
- *         changing, or the kernel made no headway: go on; -ENOMEM, -ENOSPC or -EFAULT of the kernel: out of memory or huge
- *         pages, or a page that is private or poisoned (-EHWPOISON); -ESTALE after fork
+ *         cannot, here or for this range; -ECANCELED the progress callback said stop; -EINTR a signal came while a vCPU
+ *         was waited for: go on; -EAGAIN memslots are changing, or the kernel made no headway: go on; -ENOMEM, -ENOSPC or
+ *         -EFAULT of the kernel: out of memory or huge pages, or a page that is private or poisoned (-EHWPOISON); -ESTALE
+ *         after fork
  *
  * @threads{any} @blocks{waits} (for a vCPU to leave KVM_RUN; best before it runs)
  * @kernel{KVM_PRE_FAULT_MEMORY: 6.11 with hardware paging (Documentation/virt/kvm/api.rst); KVM_MAP_MEMORY: proposed

@@ -37,7 +37,7 @@ awk '
 		for (i in f3) floor[f3[i]] = 3; for (i in f4) floor[f4[i]] = 4; for (i in f5) floor[f5[i]] = 5
 		for (i in f6) floor[f6[i]] = 6
 		# Neighbours that may be called: from to.
-		ok["err log"] = ok["alloc err"] = ok["pagemap sys"] = ok["parallel sys"] = ok["parallel range"] = ok["fill memory"] = 1
+		ok["err log"] = ok["alloc err"] = ok["pagemap sys"] = ok["parallel sys"] = ok["parallel range"] = ok["fill memory"] = ok["prefault populate"] = 1
 	}
 	function module(path) { sub(/.*\//, "", path); sub(/[._].*/, "", path); return path }
 	/^#include "/ {
