@@ -124,14 +124,20 @@ void assert_reads_only(const struct memory *memory, uint64_t offset, const unsig
 	free(model);
 }
 
+#define PERIOD 251
+#define LARGEST_PAGE 65536
+
 unsigned char *pages_of_content(uint64_t pages, uint64_t of)
 {
+	static unsigned char pattern[LARGEST_PAGE + PERIOD];
 	unsigned char *content = calloc(pages, page());
 
 	assert_non_null(content);
+	for (unsigned int i = 0; i < sizeof(pattern); i++)
+		pattern[i] = (unsigned char)(i % PERIOD + 1);
 	for (uint64_t number = 0; number < pages; number++)
-		for (uint64_t i = 0; i < page() && !(of && number % of == 0); i++)
-			content[number * page() + i] = (unsigned char)((number * 37 + i) % 251 + 1);
+		if (!of || number % of)
+			memcpy(content + number * page(), pattern + number * 37 % PERIOD, page());
 	return content;
 }
 
