@@ -56,6 +56,7 @@ help:
 	@echo 'deps           install what the tests need, by package name (Debian, root)'
 	@echo 'check          all tests that need no virtual machine; TESTS=pattern for some'
 	@echo 'bench          ratios to loops written by hand, and whether the goals hold; ARGS="--goal 2 --json", --help'
+	@echo 'stress         many threads, signals and processes at once: STRESS_SECONDS=10 for each test, TESTS=pattern for some'
 	@echo 'docs           reference from the headers, in $(O)/docs'
 	@echo 'install, uninstall   PREFIX LIBDIR INCLUDEDIR BINDIR MANDIR DESTDIR'
 	@echo 'clean          remove $(O)/'
@@ -143,6 +144,7 @@ clean:
 	rm -rf $(O)
 
 include $(S)/tests/Makefile.inc
+include $(S)/tests/vm/Makefile.inc
 
 -include $(STATIC_OBJ:.o=.d) $(SHARED_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(MICROVM_OBJ:.o=.d) \
 	$(EXAMPLES:$(S)/%.c=$(O)/program/%.d)

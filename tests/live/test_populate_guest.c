@@ -160,8 +160,10 @@ static void hugetlb_by_default_all_inputs(void **state)
 
 static void hugetlb_by_mapping_all_inputs(void **state)
 {
+	const struct way way = { GMEM_BACKING_HUGETLB, GMEM_MECH_MAPPING, GMEM_POPULATE_KEEP_ZEROS };
+
 	(void)state;
-	all_inputs(&(const struct way){ GMEM_BACKING_HUGETLB, GMEM_MECH_MAPPING, GMEM_POPULATE_KEEP_ZEROS }, huge_length(LENGTH));
+	all_inputs(&way, huge_length(LENGTH));
 }
 
 /* --- one call for all --- */

@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: MIT */
+/* Discarding and filling the same pages at the same time. With a page map what it says is what there is, at any time for
+ * what it calls filled, and at the end for everything. */
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "../live/content.h"
+#include "../live/huge.h"
+#include "../live/pages.h"
+#include "../live/promise.h"
+#include "fill.h"
+#include "gt.h"
+
+#define LENGTH (STRESS_LENGTH / 2)
+#define FILLERS 4u
+#define DISCARDERS 2u
+
+static const char *const names[] = { "empty", "filled", "discarded", "broken" };
+enum { EMPTY, FILLED, DISCARDED };
+
+/* --- the page map, read by hand --- */
+
+/* Two bits a page, 32 pages a word. */
+struct map {
+	const _Atomic uint64_t *words;
+	size_t size;
+};
+
+static struct map map_open(struct arena *a)
+{
+	size_t words = a->length / a->page / 32 + 1;
+	struct map map = { .size = words * sizeof(uint64_t) };
+
+	map.words = (const void *)promise_map(gmem_get_fd(a->mem, GMEM_FD_PAGE_MAP), map.size);
+	return map;
+}
+
+static void map_close(struct map *map)
+{
+	munmap((void *)(uintptr_t)map->words, map->size);
+}
+
+static unsigned int state_of(const struct map *map, uint64_t page)
+{
+	return (unsigned int)(atomic_load(&map->words[page / 32]) >> page % 32 * 2 & 3);
+}
+
+/* --- who does it --- */
+
+static uint64_t seed_of(const struct arena *a, unsigned int number)
+{
+	return a->seed * (2 * number + 3) + 1;
+}
+
+static void fill_pages(struct crew *crew, unsigned int number)
+{
+	struct arena *a = crew->arg;
+	uint64_t seed = seed_of(a, number);
+
+	for (int i = 0; i < 6 && crew_goes_on(crew); i++) {
+		struct range range = stress_range(a, &seed, a->page);
+
+		fill_some_way(crew, a, &range, &seed);
+	}
+}
+
+static void discard_pages(struct crew *crew, unsigned int number)
+{
+	struct arena *a = crew->arg;
+	uint64_t seed = seed_of(a, number);
+
+	for (int i = 0; i < 60 && crew_goes_on(crew); i++) {
+		struct gmem_discard_opts opts = { .size = sizeof(opts) };
+		struct range range = stress_range(a, &seed, a->page);
+		uint64_t done;
+
+		opts.flags = a->lazy && content_random(&seed) % 4 == 0 ? GMEM_DISCARD_REFETCH : 0;
+		if (gmem_discard(a->mem, range.offset, range.length, &done, &opts) || done != range.length)
+			crew_failed(crew, "discarding: %s", gmem_last_error());
+	}
+}
+
+static void fight(struct crew *crew, struct arena *a)
+{
+	content_random(&a->seed);
+	for (unsigned int i = 0; i < FILLERS; i++)
+		crew_start(crew, fill_pages, i);
+	for (unsigned int i = 0; i < DISCARDERS; i++)
+		crew_start(crew, discard_pages, FILLERS + i);
+	crew_wait(crew);
+}
+
+/* --- what is there at the end --- */
+
+static void assert_page(const struct arena *a, uint64_t page, const unsigned char *at, unsigned int state)
+{
+	bool zeros = stress_is_zero(at, a->page);
+
+	if (state == FILLED ? memcmp(at, a->image + page * a->page, a->page) != 0 : !zeros)
+		fail_msg("page 0x%llx is %s, and holds %s", (unsigned long long)page, names[state],
+			 zeros ? "zeros" : "something else");
+}
+
+/* hugetlbfs does not tell which pages it has. */
+static void assert_there(const struct arena *a, uint64_t page, unsigned int state, const unsigned char *resident)
+{
+	if (a->backing != GMEM_BACKING_HUGETLB && (resident[page] & 1) != (state == FILLED))
+		fail_msg("page 0x%llx is %s, and %s", (unsigned long long)page, names[state],
+			 state == FILLED ? "a hole" : "not freed");
+}
+
+static void assert_told(struct arena *a, uint64_t page, unsigned int state)
+{
+	const uint64_t bits[] = { 0, GMEM_RUN_FILLED, GMEM_RUN_DISCARDED, UINT64_MAX };
+	struct gmem_run run = { .size = sizeof(run) };
+
+	assert_int_equal(gmem_query_run(a->mem, page * a->page, &run), 0);
+	assert_int_equal(run.state & (GMEM_RUN_FILLED | GMEM_RUN_DISCARDED), bits[state]);
+}
+
+static void assert_as_mapped(struct arena *a)
+{
+	uint64_t pages = a->length / a->page;
+	struct map map = map_open(a);
+	unsigned char resident[LENGTH / 4096], *at;
+
+	if (a->backing != GMEM_BACKING_HUGETLB)
+		pages_resident(gmem_get_fd(a->mem, GMEM_FD_MEMORY), pages, resident);
+	for (uint64_t page = 0; page < pages; page++)
+		assert_there(a, page, state_of(&map, page), resident);
+	at = arena_map(a);
+	for (uint64_t page = 0; page < pages; page++) {
+		assert_told(a, page, state_of(&map, page));
+		assert_page(a, page, at + page * a->page, state_of(&map, page));
+	}
+	munmap(at, a->length);
+	map_close(&map);
+}
+
+static void never_a_mix(uint32_t backing, uint64_t length)
+{
+	struct arena a = arena_make(backing, true, length);
+	struct stress_time time = stress_begin();
+	struct crew crew;
+
+	a.contested = true;
+	crew_begin(&crew, &a);
+	do {
+		arena_renew(&a);
+		for (int i = 0; i < 3; i++)
+			fight(&crew, &a);
+		assert_as_mapped(&a);
+	} while (stress_goes_on(&time));
+	crew_end(&crew);
+	arena_end(&a);
+}
+
+static void memfd_never_a_mix(void **state)
+{
+	(void)state;
+	never_a_mix(GMEM_BACKING_MEMFD, LENGTH);
+}
+
+#ifndef __SANITIZE_THREAD__ /* a race on purpose, which memory that takes no write() cannot hide */
+static void hugetlb_never_a_mix(void **state)
+{
+	(void)state;
+	never_a_mix(GMEM_BACKING_HUGETLB, huge_length(4 * HUGE_PAGE));
+}
+#endif
+
+/* --- what is there meanwhile --- */
+
+struct watched {
+	struct arena *a;
+	struct map map;
+	unsigned char *at;
+	atomic_uint fillers;
+};
+
+static void watch(struct crew *crew, unsigned int number)
+{
+	struct watched *w = crew->arg;
+	const struct arena *a = w->a;
+
+	(void)number;
+	while (crew_goes_on(crew))
+		for (uint64_t page = 0; page < a->length / a->page; page++)
+			if (state_of(&w->map, page) == FILLED &&
+			    memcmp(w->at + page * a->page, a->image + page * a->page, a->page) != 0)
+				crew_failed(crew, "page 0x%llx is said to be filled before it is", (unsigned long long)page);
+}
+
+/* The last one lets the others go. */
+static void fill_watched(struct crew *crew, unsigned int number)
+{
+	struct watched *w = crew->arg;
+	struct range half = { number * w->a->length / 2, w->a->length / 2 };
+	uint64_t seed = seed_of(w->a, number);
+
+	fill_some_way(crew, w->a, &half, &seed);
+	if (atomic_fetch_sub(&w->fillers, 1) == 1)
+		atomic_store(&crew->stop, true);
+}
+
+/* A pager maps for the guest what the map calls filled, at once. */
+static void filled_is_there(void **state)
+{
+	struct arena a = arena_make(GMEM_BACKING_MEMFD, true, LENGTH);
+	struct stress_time time = stress_begin();
+	struct watched w = { .a = &a };
+	struct crew crew;
+
+	(void)state;
+	crew_begin(&crew, &w);
+	do {
+		arena_renew(&a);
+		content_random(&a.seed);
+		w.map = map_open(&a);
+		w.at = arena_map(&a);
+		w.fillers = 2;
+		crew_start(&crew, watch, 2);
+		crew_start(&crew, fill_watched, 0);
+		crew_start(&crew, fill_watched, 1);
+		crew_wait(&crew);
+		munmap(w.at, a.length);
+		map_close(&w.map);
+		arena_assert_filled(&a);
+	} while (stress_goes_on(&time));
+	crew_end(&crew);
+	arena_end(&a);
+}
+
+/* --- without a page map --- */
+
+static void assert_image_or_zero(struct arena *a)
+{
+	unsigned char *at = arena_map(a);
+
+	for (uint64_t i = 0; i < a->length; i++)
+		if (at[i] && at[i] != a->image[i])
+			fail_msg("byte 0x%llx is neither of the image nor 0", (unsigned long long)i);
+	munmap(at, a->length);
+}
+
+static void assert_empty(struct arena *a)
+{
+	struct gmem_run run = { .size = sizeof(run) };
+
+	assert_int_equal(gmem_discard(a->mem, 0, a->length, NULL, NULL), 0);
+	assert_int_equal(gmem_query_run(a->mem, 0, &run), 0);
+	assert_int_equal(run.state, 0);
+	assert_int_equal(run.length, a->length);
+}
+
+/* Whatever happened, the next call makes it right. */
+static void without_a_map(uint32_t backing)
+{
+	struct arena a = arena_make(backing, false, LENGTH);
+	struct stress_time time = stress_begin();
+	struct crew crew;
+
+	a.contested = true;
+	crew_begin(&crew, &a);
+	do {
+		arena_renew(&a);
+		fight(&crew, &a);
+		assert_image_or_zero(&a);
+		assert_int_equal(gmem_populate_fd(a.mem, 0, a.length, a.file, 0, NULL, NULL), 0);
+		arena_assert_filled(&a);
+		assert_empty(&a);
+	} while (stress_goes_on(&time));
+	crew_end(&crew);
+	arena_end(&a);
+}
+
+static void memfd_without_a_map(void **state)
+{
+	(void)state;
+	without_a_map(GMEM_BACKING_MEMFD);
+}
+
+#ifndef __SANITIZE_THREAD__
+static void guest_memfd_without_a_map(void **state)
+{
+	(void)state;
+	without_a_map(GMEM_BACKING_GUEST_MEMFD);
+}
+#endif
+
+static const struct gt_test tests[] = {
+	GT(memfd_never_a_mix, GT_NEEDS_UFFD_MINOR),
+	GT(filled_is_there, GT_NEEDS_UFFD_MINOR),
+	GT(memfd_without_a_map, GT_NEEDS_NOTHING),
+#ifndef __SANITIZE_THREAD__
+	GT(hugetlb_never_a_mix, GT_NEEDS_UFFD_MINOR | GT_NEEDS_HUGETLB_2M),
+	GT(guest_memfd_without_a_map, GT_NEEDS_GUEST_MEMFD),
+#endif
+};
+
+GT_MAIN("stress discard", tests)
