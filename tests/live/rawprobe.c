@@ -64,15 +64,6 @@ enum raw_state raw_of_errno(int error)
 	}
 }
 
-enum raw_state raw_both(enum raw_state one, enum raw_state other)
-{
-	if (one == RAW_ABSENT || other == RAW_ABSENT)
-		return RAW_ABSENT;
-	if (one == RAW_FORBIDDEN || other == RAW_FORBIDDEN)
-		return RAW_FORBIDDEN;
-	return one == RAW_PRESENT ? other : one;
-}
-
 int raw_answer(int fd, unsigned long request)
 {
 	return ioctl(fd, request, (void *)8) < 0 ? errno : 0;

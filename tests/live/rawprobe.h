@@ -45,8 +45,6 @@ void *raw_gmem_page(int vm);
 
 /* Between the files. */
 enum raw_state raw_of_errno(int error);
-/* Of something that needs both: what is not there at all cannot be withheld. */
-enum raw_state raw_both(enum raw_state one, enum raw_state other);
 /* Present for a VM; else why there is none. */
 enum raw_state raw_vm(const struct raw_machine *machine);
 /* KVM_SET_USER_MEMORY_REGION2 for slot 5, at 1 GiB; length 0 deletes. 0 or an errno. */

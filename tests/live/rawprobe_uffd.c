@@ -130,13 +130,15 @@ static enum raw_state try_page(void *page, unsigned long mode)
 	return raw_of_errno(error);
 }
 
-/* No feature bit tells whether a guest_memfd mapping is accepted. */
+/* No feature bit tells whether a guest_memfd mapping is accepted. Where it is not known that there is a guest_memfd, nothing is
+ * withheld. */
 enum raw_state raw_uffd_register(const struct raw_machine *machine, unsigned long mode)
 {
-	enum raw_state uffd = mode == RAW_MODE_WP ? raw_uffd_bit(machine, RAW_WP_ASYNC) : raw_uffd_any(machine, 0);
-	enum raw_state both = raw_both(uffd, raw_gmem_shared(machine, 0));
+	enum raw_state both = raw_gmem_shared(machine, 0);
 	void *page;
 
+	if (both == RAW_PRESENT)
+		both = mode == RAW_MODE_WP ? raw_uffd_bit(machine, RAW_WP_ASYNC) : raw_uffd_any(machine, 0);
 	if (both != RAW_PRESENT)
 		return both;
 	page = raw_gmem_page(machine->vm);
