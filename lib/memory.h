@@ -34,6 +34,7 @@ struct gmem {
 	enum gmem_mechanism mechanism;
 	struct gmemi_pagemap *map; /* NULL without GMEM_NEED_LAZY */
 	pthread_rwlock_t content;  /* with a page map: held to store and mark (shared), and to mark and free (alone) */
+	pthread_mutex_t turn;	   /* passed on the way to `content`: who waits for it alone lets nobody by */
 	pthread_mutex_t lock;	   /* guards the next two */
 	struct gmemi_mapping *mappings;
 	bool exposed;		   /* somebody besides the library's own calls may touch the pages */

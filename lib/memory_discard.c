@@ -87,6 +87,14 @@ static int free_pages(struct discard *d, uint64_t offset, uint64_t length)
 	}
 }
 
+/* libc lets those who share go first, and calls with threads share without end: they have to wait their turn. */
+static void lock_alone(struct gmem *mem)
+{
+	pthread_mutex_lock(&mem->turn);
+	pthread_rwlock_wrlock(&mem->content);
+	pthread_mutex_unlock(&mem->turn);
+}
+
 /* Marked before they are freed, and no populate call stores in between. */
 static int discard_piece(struct discard *d, uint64_t offset, uint64_t length)
 {
@@ -95,7 +103,7 @@ static int discard_piece(struct discard *d, uint64_t offset, uint64_t length)
 
 	if (!mem->map)
 		return free_pages(d, offset, length);
-	pthread_rwlock_wrlock(&mem->content);
+	lock_alone(mem);
 	gmemi_pagemap_set(mem->map, offset / mem->page_size, length / mem->page_size, d->mark);
 	r = free_pages(d, offset, length);
 	pthread_rwlock_unlock(&mem->content);

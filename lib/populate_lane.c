@@ -42,8 +42,11 @@ static void mark_skipped(const struct gmemi_lane *lane, uint64_t length)
 /* With a page map, storing and marking are one to those who free pages. */
 static void lock_content(struct gmem *mem)
 {
-	if (mem->map)
-		pthread_rwlock_rdlock(&mem->content);
+	if (!mem->map)
+		return;
+	pthread_mutex_lock(&mem->turn);
+	pthread_rwlock_rdlock(&mem->content);
+	pthread_mutex_unlock(&mem->turn);
 }
 
 static void unlock_content(struct gmem *mem)

@@ -232,6 +232,64 @@ static void filled_is_there(void **state)
 	arena_end(&a);
 }
 
+/* --- neither keeps the other out --- */
+
+struct match {
+	struct arena *a;
+	atomic_uint discarders;
+};
+
+static void fill_until_told(struct crew *crew, unsigned int number)
+{
+	struct match *match = crew->arg;
+	struct range all = { 0, match->a->length };
+	uint64_t seed = seed_of(match->a, number);
+
+	while (crew_goes_on(crew))
+		fill_some_way(crew, match->a, &all, &seed);
+}
+
+/* The last one lets the others go. */
+static void discard_some(struct crew *crew, unsigned int number)
+{
+	struct match *match = crew->arg;
+	uint64_t seed = seed_of(match->a, number);
+
+	for (int i = 0; i < 10; i++) {
+		uint64_t offset = stress_range(match->a, &seed, match->a->page).offset;
+
+		if (gmem_discard(match->a->mem, offset, match->a->page, NULL, NULL))
+			crew_failed(crew, "discarding: %s", gmem_last_error());
+	}
+	if (atomic_fetch_sub(&match->discarders, 1) == 1)
+		atomic_store(&crew->stop, true);
+}
+
+/* Calls that fill come one after the other in many threads: if they were let by, this would not end. */
+static void discarding_comes_through(void **state)
+{
+	struct arena a = arena_make(GMEM_BACKING_MEMFD, true, LENGTH);
+	struct stress_time time = stress_begin();
+	struct match match = { .a = &a };
+	struct crew crew;
+
+	(void)state;
+	a.contested = true;
+	crew_begin(&crew, &match);
+	do {
+		match.discarders = DISCARDERS;
+		content_random(&a.seed);
+		for (unsigned int i = 0; i < FILLERS; i++)
+			crew_start(&crew, fill_until_told, i);
+		for (unsigned int i = 0; i < DISCARDERS; i++)
+			crew_start(&crew, discard_some, FILLERS + i);
+		crew_wait(&crew);
+		assert_as_mapped(&a);
+	} while (stress_goes_on(&time));
+	crew_end(&crew);
+	arena_end(&a);
+}
+
 /* --- without a page map --- */
 
 static void assert_image_or_zero(struct arena *a)
@@ -292,6 +350,7 @@ static void guest_memfd_without_a_map(void **state)
 static const struct gt_test tests[] = {
 	GT(memfd_never_a_mix, GT_NEEDS_UFFD_MINOR),
 	GT(filled_is_there, GT_NEEDS_UFFD_MINOR),
+	GT(discarding_comes_through, GT_NEEDS_UFFD_MINOR),
 	GT(memfd_without_a_map, GT_NEEDS_NOTHING),
 #ifndef __SANITIZE_THREAD__
 	GT(hugetlb_never_a_mix, GT_NEEDS_UFFD_MINOR | GT_NEEDS_HUGETLB_2M),
