@@ -75,19 +75,41 @@ static void take_figures(struct job *job, struct result *result)
 	if (row->kind == ROW_OVER) {
 		result->wall = judge_over(&job->measure, MEASURE_WALL, row->of, row->to, row->calls);
 		result->cpu = judge_over(&job->measure, MEASURE_CPU, row->of, row->to, row->calls);
-		result->bare = judge_over(&job->measure, MEASURE_WALL, row->to, 0, row->calls).median;
+		result->bare = judge_over(&job->measure, MEASURE_WALL, row->to, 0, row->calls).low;
 	} else if (row->kind == ROW_RATIO) {
 		result->wall = judge_ratio(&job->measure, MEASURE_WALL, row->of, row->to);
 		result->cpu = judge_ratio(&job->measure, MEASURE_CPU, row->of, row->to);
+		result->disturbed = judge_disturbed(&job->measure, row->to);
 	}
 }
 
+/* What a call waits for is the kernel's; what is added to that is computing. */
 static bool holds(const struct result *result)
 {
-	if (result->row->kind == ROW_OVER)
-		return judge_within(&result->wall, result->row->free_of_kernel ? 0 : judge_over_gate(result->bare));
-	return judge_within(&result->wall, result->row->gate) &&
-	       (result->row->kind == ROW_VALUE || judge_within(&result->cpu, result->row->gate_cpu));
+	const struct row *row = result->row;
+
+	switch (row->kind) {
+	case ROW_OVER:
+		return judge_within(&result->cpu, judge_over_gate(result->bare));
+	case ROW_VALUE:
+		return judge_within(&result->wall, row->gate);
+	default:
+		return judge_within(&result->cpu, row->gate_cpu) &&
+		       (result->disturbed || judge_within(&result->wall, row->gate));
+	}
+}
+
+static void decide_measured(struct job *job, unsigned int i, bool last)
+{
+	const struct result *result = &job->results[i];
+	const char *note = result->disturbed ? "by CPU time, others had the core" : "";
+
+	if (result->disturbed && result->row->gate_cpu == 0)
+		decide(job, i, VERDICT_NOT_MEASURED, "others had the core");
+	else if (holds(result))
+		decide(job, i, VERDICT_HOLDS, note);
+	else if (last || result->row->kind == ROW_VALUE)
+		decide(job, i, VERDICT_MISSED, note);
 }
 
 static void judge_open(struct job *job, bool last)
@@ -100,10 +122,8 @@ static void judge_open(struct job *job, bool last)
 		take_figures(job, result);
 		if (job->options->quick || result->row->free_of_kernel)
 			decide(job, i, VERDICT_SHOWN, "");
-		else if (holds(result))
-			decide(job, i, VERDICT_HOLDS, "");
-		else if (last || result->row->kind == ROW_VALUE)
-			decide(job, i, VERDICT_MISSED, "");
+		else
+			decide_measured(job, i, last);
 	}
 }
 

@@ -48,7 +48,8 @@ enum verdict { VERDICT_HOLDS, VERDICT_MISSED, VERDICT_SHOWN, VERDICT_NOT_MEASURE
 struct result {
 	const struct row *row;
 	struct figure wall, cpu;
-	double bare; /* ROW_OVER: ns of a bare call, by the wall clock; 0 = there is none */
+	double bare;    /* ROW_OVER: ns of a bare call at its best, by the wall clock; 0 = there is none */
+	bool disturbed; /* others had the core: judged by CPU time alone */
 	enum verdict verdict;
 	char reason[300];
 };

@@ -7,6 +7,13 @@
 
 #define OVER_SHARE 0.02
 #define OVER_NS 30.0
+#define DISTURBED 1.1 /* wall time as a multiple of CPU time */
+
+/* The times of some cases, added up, by one clock. */
+struct side {
+	enum measure_by by;
+	uint32_t which;
+};
 
 typedef double (*pair_fn)(double of, double to, unsigned int calls);
 
@@ -34,8 +41,7 @@ double judge_median(double *values, unsigned int n)
 	return n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
 }
 
-static struct figure paired(const struct measure *measure, enum measure_by by, uint32_t of, uint32_t to, pair_fn fn,
-			    unsigned int calls)
+static struct figure paired(const struct measure *measure, struct side of, struct side to, pair_fn fn, unsigned int calls)
 {
 	double *values = calloc(measure->rounds + 1, sizeof(*values)), a, b;
 	struct figure figure = { 0 };
@@ -43,7 +49,7 @@ static struct figure paired(const struct measure *measure, enum measure_by by, u
 	if (!values)
 		give_up("out of memory");
 	for (unsigned int round = 0; round < measure->rounds; round++)
-		if (measure_sum(measure, by, round, of, &a) && measure_sum(measure, by, round, to, &b))
+		if (measure_sum(measure, of.by, round, of.which, &a) && measure_sum(measure, to.by, round, to.which, &b))
 			values[figure.rounds++] = fn(a, b, calls);
 	if (figure.rounds) {
 		figure.median = judge_median(values, figure.rounds);
@@ -56,12 +62,19 @@ static struct figure paired(const struct measure *measure, enum measure_by by, u
 
 struct figure judge_ratio(const struct measure *measure, enum measure_by by, uint32_t of, uint32_t to)
 {
-	return paired(measure, by, of, to, ratio, 1);
+	return paired(measure, (struct side){ by, of }, (struct side){ by, to }, ratio, 1);
 }
 
 struct figure judge_over(const struct measure *measure, enum measure_by by, uint32_t of, uint32_t to, unsigned int calls)
 {
-	return paired(measure, by, of, to, over, calls);
+	return paired(measure, (struct side){ by, of }, (struct side){ by, to }, over, calls);
+}
+
+bool judge_disturbed(const struct measure *measure, uint32_t which)
+{
+	struct side wall = { MEASURE_WALL, which }, cpu = { MEASURE_CPU, which };
+
+	return paired(measure, wall, cpu, ratio, 1).median > DISTURBED;
 }
 
 bool judge_within(const struct figure *figure, double gate)

@@ -16,6 +16,9 @@ struct figure judge_ratio(const struct measure *measure, enum measure_by by, uin
 /* Of each round: nanoseconds that `of` takes more than `to`, for each of `calls` calls. `to` may be no case at all. */
 struct figure judge_over(const struct measure *measure, enum measure_by by, uint32_t of, uint32_t to, unsigned int calls);
 
+/* Of cases that do nothing but compute: somebody else had the core for part of the time, and wall times say little. */
+bool judge_disturbed(const struct measure *measure, uint32_t which);
+
 double judge_median(double *values, unsigned int n); /* sorts them */
 
 /* `gate` 0: there is none, everything is within. No rounds: nothing is. */

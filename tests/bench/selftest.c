@@ -12,6 +12,7 @@ enum { A, B, C, N };
 struct world {
 	double wall, cpu;
 	double takes[N];
+	double idle; /* that much of what it takes is not computing */
 	char said[200];
 	size_t length;
 };
@@ -61,7 +62,7 @@ static void run(struct world *world, int which)
 {
 	say(world, (char)('a' + which));
 	world->wall += world->takes[which];
-	world->cpu += world->takes[which] / 2;
+	world->cpu += world->takes[which] * (1 - world->idle);
 }
 
 static void run_a(struct world *world)
@@ -129,7 +130,7 @@ static void cases_that_are_not_wanted_do_not_run(void **state)
 static void the_clock_runs_while_the_case_runs(void **state)
 {
 	const struct measure_plan settled = { .cases = cases, .n = N, .clock = &fake, .settle = settle };
-	struct world world = { .takes = { 8, 0, 0 } };
+	struct world world = { .takes = { 8, 0, 0 }, .idle = 0.5 };
 	struct measure measure;
 	double seconds;
 
@@ -217,6 +218,27 @@ static void nanoseconds_a_call_over_the_bare_one(void **state)
 	measure_end(&measure);
 }
 
+static bool is_disturbed(double idle)
+{
+	struct world world = { .idle = idle };
+	struct measure measure;
+	bool disturbed;
+
+	measure_begin(&measure, N);
+	round_of(&measure, &world, 8, 4, 0, ALL);
+	disturbed = judge_disturbed(&measure, BIT(A) | BIT(B));
+	measure_end(&measure);
+	return disturbed;
+}
+
+static void wall_time_beyond_cpu_time_is_a_disturbance(void **state)
+{
+	(void)state;
+	assert_false(is_disturbed(0));
+	assert_false(is_disturbed(0.05));
+	assert_true(is_disturbed(0.2));
+}
+
 static void a_gate_holds_up_to_its_figure(void **state)
 {
 	struct figure figure = { .median = 0.8, .low = 0.1, .high = 9, .rounds = 9 };
@@ -277,6 +299,7 @@ static const struct gt_test tests[] = {
 	GT(a_ratio_to_a_sum, GT_NEEDS_NOTHING),
 	GT(rounds_add_up_where_all_cases_ran, GT_NEEDS_NOTHING),
 	GT(nanoseconds_a_call_over_the_bare_one, GT_NEEDS_NOTHING),
+	GT(wall_time_beyond_cpu_time_is_a_disturbance, GT_NEEDS_NOTHING),
 	GT(a_gate_holds_up_to_its_figure, GT_NEEDS_NOTHING),
 	GT(nothing_measured_holds_nothing, GT_NEEDS_NOTHING),
 	GT(a_call_may_cost_a_share_or_a_few_ns, GT_NEEDS_NOTHING),
