@@ -25,6 +25,13 @@ struct gmemi_mapping {
 	unsigned int users; /* memslots, and calls that are using it */
 };
 
+/* A page that a populate call has stored a part of, and has not done with. */
+struct gmemi_begun {
+	struct gmemi_begun *next;
+	uint64_t page; /* its number; UINT64_MAX = none */
+	bool lost;     /* freed meanwhile: what is left of it is not to be stored, or it would be half zeros */
+};
+
 struct gmem {
 	struct gmem_vm *vm;
 	int fd;
@@ -35,6 +42,7 @@ struct gmem {
 	struct gmemi_pagemap *map; /* NULL without GMEM_NEED_LAZY */
 	pthread_rwlock_t content;  /* with a page map: held to store and mark (shared), and to mark and free (alone) */
 	pthread_mutex_t turn;	   /* passed on the way to `content`: who waits for it alone lets nobody by */
+	struct gmemi_begun *begun; /* of calls under way; under `content` */
 	pthread_mutex_t lock;	   /* guards the next two */
 	struct gmemi_mapping *mappings;
 	bool exposed;		   /* somebody besides the library's own calls may touch the pages */
@@ -90,6 +98,11 @@ struct gmemi_bound {
 struct gmemi_bound gmemi_slot_at(struct gmem *mem, uint64_t offset, uint64_t *length);
 
 /* memory_discard.c */
+/* With a page map, storing and marking are one to those who free pages, and freeing and marking to those who store.
+ * Without one, nothing is locked. */
+void gmemi_content_share(struct gmem *mem);
+void gmemi_content_alone(struct gmem *mem);
+void gmemi_content_leave(struct gmem *mem);
 /* From now on pages may be in use (mapped, pinned, seen by a guest or another process) when the library does not know. */
 void gmemi_memory_expose(struct gmem *mem);
 bool gmemi_memory_exposed(struct gmem *mem);

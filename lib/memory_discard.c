@@ -88,25 +88,52 @@ static int free_pages(struct discard *d, uint64_t offset, uint64_t length)
 }
 
 /* libc lets those who share go first, and calls with threads share without end: they have to wait their turn. */
-static void lock_alone(struct gmem *mem)
+void gmemi_content_share(struct gmem *mem)
 {
+	if (!mem->map)
+		return;
+	pthread_mutex_lock(&mem->turn);
+	pthread_rwlock_rdlock(&mem->content);
+	pthread_mutex_unlock(&mem->turn);
+}
+
+void gmemi_content_alone(struct gmem *mem)
+{
+	if (!mem->map)
+		return;
 	pthread_mutex_lock(&mem->turn);
 	pthread_rwlock_wrlock(&mem->content);
 	pthread_mutex_unlock(&mem->turn);
+}
+
+void gmemi_content_leave(struct gmem *mem)
+{
+	if (mem->map)
+		pthread_rwlock_unlock(&mem->content);
+}
+
+/* To calls that are in the middle of a page. */
+static void tell_lost(struct gmem *mem, uint64_t first, uint64_t count)
+{
+	for (struct gmemi_begun *begun = mem->begun; begun; begun = begun->next)
+		if (begun->page >= first && begun->page - first < count)
+			begun->lost = true;
 }
 
 /* Marked before they are freed, and no populate call stores in between. */
 static int discard_piece(struct discard *d, uint64_t offset, uint64_t length)
 {
 	struct gmem *mem = d->mem;
+	uint64_t first = offset / mem->page_size, count = length / mem->page_size;
 	int r;
 
-	if (!mem->map)
-		return free_pages(d, offset, length);
-	lock_alone(mem);
-	gmemi_pagemap_set(mem->map, offset / mem->page_size, length / mem->page_size, d->mark);
+	gmemi_content_alone(mem);
+	if (mem->map) {
+		gmemi_pagemap_set(mem->map, first, count, d->mark);
+		tell_lost(mem, first, count);
+	}
 	r = free_pages(d, offset, length);
-	pthread_rwlock_unlock(&mem->content);
+	gmemi_content_leave(mem);
 	return r;
 }
 

@@ -22,8 +22,6 @@ static void mark_filled(const struct gmemi_lane *lane, uint64_t from)
 	struct gmem *mem = memory_of(lane);
 	uint64_t size = mem->page_size, first = from / size, end = lane->at / size;
 
-	if (!mem->map)
-		return;
 	gmemi_pagemap_set(mem->map, first, end - first, GMEMI_PAGE_FILLED);
 	if (lane->at > from && lane->at % size) /* a page that was zeros for good and now has a few bytes is complete */
 		gmemi_pagemap_change(mem->map, end, GMEMI_PAGE_DISCARDED, GMEMI_PAGE_FILLED);
@@ -39,20 +37,53 @@ static void mark_skipped(const struct gmemi_lane *lane, uint64_t length)
 		gmemi_pagemap_change(mem->map, page, GMEMI_PAGE_EMPTY, GMEMI_PAGE_DISCARDED);
 }
 
-/* With a page map, storing and marking are one to those who free pages. */
-static void lock_content(struct gmem *mem)
+/* A page that is stored in parts, with the content not locked in between: who frees it has to be able to tell. */
+static void announce(struct gmemi_lane *lane)
 {
+	struct gmem *mem = memory_of(lane);
+
 	if (!mem->map)
 		return;
-	pthread_mutex_lock(&mem->turn);
-	pthread_rwlock_rdlock(&mem->content);
-	pthread_mutex_unlock(&mem->turn);
+	gmemi_content_alone(mem);
+	lane->begun.page = UINT64_MAX;
+	lane->begun.next = mem->begun;
+	mem->begun = &lane->begun;
+	gmemi_content_leave(mem);
 }
 
-static void unlock_content(struct gmem *mem)
+static void retract(struct gmemi_lane *lane)
 {
-	if (mem->map)
-		pthread_rwlock_unlock(&mem->content);
+	struct gmem *mem = memory_of(lane);
+	struct gmemi_begun **link = &mem->begun;
+
+	if (!mem->map)
+		return;
+	gmemi_content_alone(mem);
+	while (*link != &lane->begun)
+		link = &(*link)->next;
+	*link = lane->begun.next;
+	gmemi_content_leave(mem);
+}
+
+/* How much of what is next belongs to a page that was freed after its first part was stored. */
+static uint64_t lost_part(const struct gmemi_lane *lane, uint64_t length)
+{
+	uint64_t size = memory_of(lane)->page_size;
+
+	if (!lane->begun.lost || lane->begun.page != lane->at / size)
+		return 0;
+	return gmemi_min(length, size - lane->at % size);
+}
+
+static void remember_begun(struct gmemi_lane *lane)
+{
+	uint64_t size = memory_of(lane)->page_size;
+	uint64_t page = lane->at % size ? lane->at / size : UINT64_MAX;
+
+	if (page == lane->begun.page)
+		return;
+	lane->begun.page = page;
+	lane->begun.lost = false;
 }
 
 /* --- content that is in a buffer -------------------------------------------------------------------------------------- */
@@ -68,15 +99,22 @@ static void skip(struct gmemi_lane *lane, uint64_t length)
 static int store(struct gmemi_lane *lane, const unsigned char *data, uint64_t length)
 {
 	struct gmem *mem = memory_of(lane);
-	uint64_t from = lane->at, done;
-	int r;
+	uint64_t lost, from, done = 0;
+	int r = 0;
 
-	lock_content(mem);
-	r = gmemi_fill_put(&lane->fill, lane->at, data, length, &done);
+	gmemi_content_share(mem);
+	lost = mem->map ? lost_part(lane, length) : 0;
+	lane->at += lost;
+	from = lane->at;
+	if (lost < length)
+		r = gmemi_fill_put(&lane->fill, from, data + lost, length - lost, &done);
 	lane->at += done;
-	mark_filled(lane, from);
-	unlock_content(mem);
-	atomic_fetch_add(&mem->populated, done);
+	if (mem->map) {
+		mark_filled(lane, from);
+		remember_begun(lane);
+	}
+	gmemi_content_leave(mem);
+	atomic_fetch_add(&mem->populated, lost + done);
 	return r;
 }
 
@@ -339,12 +377,15 @@ int gmemi_lane_begin(struct gmemi_lane *lane, struct gmem *mem, const struct gme
 {
 	*lane = (struct gmemi_lane){ .origin = origin, .chunk = opts->chunk, .pipe = { -1, -1 } };
 	lane->keep_zeros = opts->flags & GMEM_POPULATE_KEEP_ZEROS;
+	lane->fill.mem = mem;
+	announce(lane);
 	gmemi_reader_begin(&lane->reader, input, (size_t)gmemi_min(opts->chunk, BUFFER));
 	return gmemi_fill_begin(&lane->fill, mem, (enum gmem_mechanism)opts->mechanism, can_splice(mem, input, opts));
 }
 
 void gmemi_lane_end(struct gmemi_lane *lane)
 {
+	retract(lane);
 	gmemi_reader_end(&lane->reader);
 	if (lane->pipe[0] >= 0) {
 		gmemi_sys_close(lane->pipe[0]);

@@ -18,6 +18,7 @@ struct gmemi_lane {
 	bool keep_zeros;
 	uint64_t skipped;    /* bytes left out so far */
 	bool sparse;	     /* the last step met zeros */
+	struct gmemi_begun begun;
 	int pipe[2];	     /* for splice() from a file, made when it is needed; else -1 */
 };
 

@@ -273,9 +273,11 @@ static void overlapping_ranges(uint32_t backing)
 /* Pages of a mapping, held by a pipe: it goes on seeing what is written to them only if they stay in the file. */
 struct hold {
 	struct arena *a;
+	enum seen { MAPPED, LENT, IMPORTED } how; /* the memory comes to be seen by others */
 	int ends[2];
 	unsigned char *at;
-	uint64_t pages[HELD];
+	uint64_t pages[HELD], begin;
+	atomic_bool begun;
 	size_t count;
 };
 
@@ -289,33 +291,56 @@ static bool hold_page(struct hold *hold, uint64_t page)
 	return true;
 }
 
-/* Once some of the image is in, so that what comes next finds the memory shared all of a sudden. */
+/* In the chunk that is being filled, so that what is about to be zeros, and absent, is shared all of a sudden. */
 static void hold_pages(struct crew *crew, unsigned int number)
 {
 	struct hold *hold = crew->arg;
 	struct arena *a = hold->a;
-	uint64_t seed = seed_of(a, number), begin = content_random(&seed) % a->length / 2;
-	struct gmem_info info = { .size = sizeof(info) };
+	uint64_t seed = seed_of(a, number);
 
-	while (gmem_query(a->mem, &info) == 0 && info.populated + info.skipped < begin)
+	while (!atomic_load(&hold->begun) && crew_goes_on(crew))
 		sched_yield();
-	if (gmem_map(a->mem, 0, a->length, (void **)&hold->at, NULL)) {
+	if (hold->how == LENT)
+		hold->at = arena_map(a);
+	if (hold->how == MAPPED && gmem_map(a->mem, 0, a->length, (void **)&hold->at, NULL))
 		crew_failed(crew, "mapping: %s", gmem_last_error());
-		return;
-	}
-	for (size_t i = 0; i < HELD; i++)
-		if (!hold_page(hold, (begin / a->page + content_random(&seed) % 1024) % (a->length / a->page)))
+	for (size_t i = 0; i < HELD && crew_goes_on(crew); i++)
+		if (!hold_page(hold, (hold->begin + content_random(&seed) % (a->length / 2)) % a->length / a->page))
 			crew_failed(crew, "vmsplice(): %s", strerror(errno));
+}
+
+static int tell_holder(void *user, uint64_t done, uint64_t length)
+{
+	struct hold *hold = user;
+
+	(void)length;
+	if (!atomic_load(&hold->begun))
+		hold->begin = done;
+	atomic_store(&hold->begun, true);
+	return 0;
 }
 
 static void fill_straight(struct crew *crew, unsigned int number)
 {
 	struct hold *hold = crew->arg;
-	struct gmem_populate_opts opts = { .size = sizeof(opts), .mechanism = GMEM_MECH_MAPPING, .threads = number };
-	uint64_t done;
+	struct gmem_populate_opts opts = { .size = sizeof(opts), .mechanism = GMEM_MECH_MAPPING, .threads = number,
+					   .chunk = hold->a->length / 4, .progress = tell_holder, .user = hold };
 
-	if (gmem_populate_fd(hold->a->mem, 0, hold->a->length, hold->a->file, 0, &done, &opts))
+	if (gmem_populate_fd(hold->a->mem, 0, hold->a->length, hold->a->file, 0, NULL, &opts))
 		crew_failed(crew, "%s", gmem_last_error());
+}
+
+/* The same file, through a second handle which alone is left, while a mapping was made through the first. */
+static unsigned char *import_again(struct arena *a)
+{
+	unsigned char *at = arena_map(a);
+	struct gmem *other;
+
+	if (gmem_import(a->vm, gmem_get_fd(a->mem, GMEM_FD_MEMORY), 0, &other, NULL))
+		fail_msg("%s", gmem_last_error());
+	gmem_destroy(a->mem);
+	a->mem = other;
+	return at;
 }
 
 static void assert_held(struct hold *hold)
@@ -333,6 +358,8 @@ static void assert_held(struct hold *hold)
 			fail_msg("page 0x%llx was given up under one who held it", (unsigned long long)hold->pages[i]);
 		*word -= 1 + i;
 	}
+	if (hold->how != MAPPED)
+		munmap(hold->at, hold->a->length);
 }
 
 static void held_pages_stay(uint32_t backing)
@@ -350,12 +377,16 @@ static void held_pages_stay(uint32_t backing)
 		arena_renew(&a);
 		content_random(&a.seed);
 		hold.count = 0;
+		hold.how = (enum seen)(time.rounds % 3);
+		if (hold.how == IMPORTED)
+			hold.at = import_again(&a);
+		hold.begun = false;
 		crew_start(&crew, hold_pages, 0);
-		crew_start(&crew, fill_straight, (unsigned int)(time.rounds % 2));
+		crew_start(&crew, fill_straight, (unsigned int)(a.seed % 2));
 		crew_wait(&crew);
 		arena_assert_filled(&a);
 		assert_held(&hold);
-	} while (stress_goes_on(&time));
+	} while (stress_goes_on(&time) || time.rounds < 6);
 	close(hold.ends[0]);
 	close(hold.ends[1]);
 	crew_end(&crew);

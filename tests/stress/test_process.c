@@ -13,7 +13,7 @@
 #include "gt.h"
 
 #define LENGTH STRESS_LENGTH
-#define SMALL (STRESS_LENGTH / 8)
+#define SMALL (STRESS_LENGTH / 4)
 
 /* --- fork --- */
 
@@ -232,7 +232,7 @@ static void use_short(struct arena *a, int free)
 static int run_short(void *arg)
 {
 	const uint32_t backing = *(const uint32_t *)arg;
-	struct arena a = arena_make(backing, false, LENGTH);
+	struct arena a = arena_make(backing, false, SMALL);
 	int first = lowest_fd();
 
 	for (int free = 12; free >= 0; free--) {

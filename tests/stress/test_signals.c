@@ -18,12 +18,15 @@
 #define LENGTH STRESS_LENGTH
 #define ENOUGH 20 /* signals in a test, at least */
 
-static volatile sig_atomic_t ticks;
+static volatile sig_atomic_t ticks, astray;
+static pid_t own_thread;
 
+/* The library's threads are to be left alone. */
 static void tick(int signal)
 {
 	(void)signal;
 	ticks++;
+	astray += gettid() != own_thread;
 }
 
 static void every(suseconds_t microseconds)
@@ -44,13 +47,15 @@ static void under_signals(struct arena *a, void (*round)(struct arena *a))
 {
 	struct stress_time time = stress_begin();
 
-	ticks = 0;
+	ticks = astray = 0;
+	own_thread = gettid();
 	every(1000);
 	do
 		round(a);
 	while (stress_goes_on(&time) || ticks < ENOUGH);
 	every(0);
 	printf("  %d signals\n", (int)ticks);
+	assert_int_equal(astray, 0);
 	arena_end(a);
 }
 
