@@ -203,6 +203,16 @@ int gmemi_fill_demote(struct gmemi_fill *fill, int error)
 	return pick(fill);
 }
 
+int gmemi_fill_unsplice(struct gmemi_fill *fill, int error)
+{
+	if (fill->forced)
+		return error;
+	gmemi_tolerated();
+	fill->splices = false;
+	fill->row = NULL; /* it came first, out of its turn */
+	return pick(fill);
+}
+
 int gmemi_fill_put(struct gmemi_fill *fill, uint64_t offset, const unsigned char *data, uint64_t length, uint64_t *done)
 {
 	*done = 0;

@@ -12,7 +12,7 @@ struct gmemi_chain_row;
 struct gmemi_fill {
 	struct gmem *mem;
 	enum gmem_mechanism forced;	  /* 0 = the chain */
-	bool splices;			  /* the caller can use gmemi_fill_splice() */
+	bool splices;			  /* the caller can use gmemi_fill_splice_*() */
 	const struct gmemi_chain_row *row; /* in use now */
 };
 
@@ -24,24 +24,28 @@ enum gmem_mechanism gmemi_fill_mechanism(const struct gmemi_fill *fill);
 int gmemi_fill_put(struct gmemi_fill *fill, uint64_t offset, const unsigned char *data, uint64_t length, uint64_t *done);
 /* The mechanism failed: 0 = that meant absent, and the next is picked; else error. */
 int gmemi_fill_demote(struct gmemi_fill *fill, int error);
+/* splice() cannot be had for this input, or not now: 0 = the next mechanism is picked, and nobody else hears of it; error
+ * where it was forced. */
+int gmemi_fill_unsplice(struct gmemi_fill *fill, int error);
 
 /* Where bytes come from that need no buffer. */
 struct gmemi_fill_file {
 	int fd;
 	uint64_t position; /* in what can seek */
+	bool failed;	   /* out: a failure is its own, and says nothing of the mechanism */
 };
 
 /* fill_read.c: reads straight into the memory, for GMEM_MECH_MAPPING: *done bytes, fewer where the file or a mapping ends.
  * The second is for whole pages that were absent: those that turn out to be zeros are freed again, *freed bytes, if that
  * can be done unseen. */
-int gmemi_fill_read(struct gmem *mem, uint64_t offset, uint64_t length, const struct gmemi_fill_file *from, uint64_t *done);
-int gmemi_fill_read_absent(struct gmem *mem, uint64_t offset, uint64_t length, const struct gmemi_fill_file *from,
+int gmemi_fill_read(struct gmem *mem, uint64_t offset, uint64_t length, struct gmemi_fill_file *from, uint64_t *done);
+int gmemi_fill_read_absent(struct gmem *mem, uint64_t offset, uint64_t length, struct gmemi_fill_file *from,
 			   uint64_t *done, uint64_t *freed);
 bool gmemi_fill_is_zero(const unsigned char *page, uint64_t size);
 
 /* fill_splice.c: from a pipe, or from a file through a pipe of the caller's: *done bytes, fewer where the input ends. */
 int gmemi_fill_splice_pipe(struct gmem *mem, uint64_t offset, uint64_t length, int pipe, uint64_t *done);
-int gmemi_fill_splice_file(struct gmem *mem, uint64_t offset, uint64_t length, const struct gmemi_fill_file *from,
+int gmemi_fill_splice_file(struct gmem *mem, uint64_t offset, uint64_t length, struct gmemi_fill_file *from,
 			   const int pipe[2], uint64_t *done);
 
 /* Allocates, clears and maps in bulk, as far as the host may touch the memory, and changes nothing that is there. What

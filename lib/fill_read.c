@@ -14,11 +14,12 @@ bool gmemi_fill_is_zero(const unsigned char *page, uint64_t size)
 }
 
 /* Until there is all, or the file ends. */
-static int read_to(unsigned char *to, uint64_t length, const struct gmemi_fill_file *from, uint64_t *done)
+static int read_to(unsigned char *to, uint64_t length, struct gmemi_fill_file *from, uint64_t *done)
 {
 	while (*done < length) {
 		int64_t r = gmemi_sys_pread(from->fd, to + *done, (size_t)(length - *done), from->position + *done);
 
+		from->failed = r < 0;
 		if (r < 0)
 			return gmemi_failed((int)r, "reading the input into the memory", NULL);
 		if (r == 0)
@@ -42,7 +43,7 @@ static int hold_prepared(struct gmem *mem, uint64_t offset, uint64_t *length, st
 	return r;
 }
 
-int gmemi_fill_read(struct gmem *mem, uint64_t offset, uint64_t length, const struct gmemi_fill_file *from, uint64_t *done)
+int gmemi_fill_read(struct gmem *mem, uint64_t offset, uint64_t length, struct gmemi_fill_file *from, uint64_t *done)
 {
 	struct gmemi_mapping *m;
 	int r = hold_prepared(mem, offset, &length, &m);
@@ -72,7 +73,7 @@ static uint64_t free_zeros(struct gmem *mem, const unsigned char *at, uint64_t o
 	return freed;
 }
 
-int gmemi_fill_read_absent(struct gmem *mem, uint64_t offset, uint64_t length, const struct gmemi_fill_file *from,
+int gmemi_fill_read_absent(struct gmem *mem, uint64_t offset, uint64_t length, struct gmemi_fill_file *from,
 			   uint64_t *done, uint64_t *freed)
 {
 	uint64_t whole;

@@ -29,7 +29,7 @@ int gmemi_fill_splice_pipe(struct gmem *mem, uint64_t offset, uint64_t length, i
 }
 
 /* As much of a file as the pipe takes. A signal stops neither side for good: nobody is waited for. */
-static int64_t suck(const struct gmemi_fill_file *from, uint64_t passed, uint64_t length, int pipe)
+static int64_t suck(struct gmemi_fill_file *from, uint64_t passed, uint64_t length, int pipe)
 {
 	uint64_t position = from->position + passed;
 	int64_t r;
@@ -37,6 +37,7 @@ static int64_t suck(const struct gmemi_fill_file *from, uint64_t passed, uint64_
 	do
 		r = gmemi_sys_splice(from->fd, &position, pipe, NULL, (size_t)length);
 	while (r == -EINTR);
+	from->failed = r < 0;
 	return r < 0 ? gmemi_failed((int)r, "splice() from the input", NULL) : r;
 }
 
@@ -50,7 +51,7 @@ static int drain_all(struct gmem *mem, uint64_t offset, uint64_t length, int pip
 	return r == 0 && *done < length ? gmemi_refuse(-EIO, "the pipe gave less than it took") : r;
 }
 
-int gmemi_fill_splice_file(struct gmem *mem, uint64_t offset, uint64_t length, const struct gmemi_fill_file *from,
+int gmemi_fill_splice_file(struct gmem *mem, uint64_t offset, uint64_t length, struct gmemi_fill_file *from,
 			   const int pipe[2], uint64_t *done)
 {
 	*done = 0;

@@ -22,16 +22,16 @@ struct job {
 	uint32_t count;
 };
 
-/* A hole in one, however long; else no further than a multiple of the chunk, so that no page is divided. */
+/* To a multiple of the chunk, so that no page is divided: the next one, or the last within a hole, however long. */
 static uint64_t next_piece(void *context, uint64_t offset, uint64_t left)
 {
 	const struct job *job = context;
-	uint64_t piece = gmemi_min(left, job->opts.chunk - offset % job->opts.chunk), hole = 0;
+	uint64_t chunk = job->opts.chunk, piece = gmemi_min(left, chunk - offset % chunk), hole = 0, beyond;
 
 	if (job->input.kind == GMEMI_INPUT_FILE && !(job->opts.flags & GMEM_POPULATE_KEEP_ZEROS))
 		hole = (uint64_t)gmemi_input_hole(&job->input, offset - job->offset, left); /* of a file: never an error */
-	hole = gmemi_round_down(hole, job->opts.chunk);
-	return hole > piece ? hole : piece;
+	beyond = (offset + hole) % chunk;
+	return hole > piece ? hole - beyond : piece;
 }
 
 static int do_piece(void *context, uint32_t lane, uint64_t offset, uint64_t length, uint64_t *done)

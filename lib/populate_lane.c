@@ -193,11 +193,21 @@ static int ended(const struct gmemi_lane *lane)
 	return gmemi_refuse(-ENODATA, "the input ended after %llu bytes", (unsigned long long)(lane->at - lane->origin));
 }
 
+/* Ends with a page, so that a page which is zeros is seen as a whole, and what follows begins with one. */
+static uint64_t next_read(const struct gmemi_lane *lane, uint64_t left)
+{
+	uint64_t size = memory_of(lane)->page_size, room = lane->reader.room;
+
+	if (lane->reader.input->kind == GMEMI_INPUT_BUFFER || size > room)
+		return left;
+	return gmemi_min(left, room - lane->at % size);
+}
+
 static int step_through_buffer(struct gmemi_lane *lane, uint64_t left)
 {
 	uint64_t skipped = lane->skipped;
 	const unsigned char *data;
-	int64_t got = gmemi_reader_next(&lane->reader, lane->at - lane->origin, left, &data);
+	int64_t got = gmemi_reader_next(&lane->reader, lane->at - lane->origin, next_read(lane, left), &data);
 	int r;
 
 	if (got < 0)
@@ -264,7 +274,7 @@ static int read_straight(struct gmemi_lane *lane, uint64_t length, bool absent, 
 	advance(lane, done, freed);
 	lane->sparse = freed > length / 8;
 	*moved = done != 0;
-	return r < 0 && !done ? gmemi_fill_demote(&lane->fill, r) : r;
+	return r < 0 && !from.failed ? gmemi_fill_demote(&lane->fill, r) : r;
 }
 
 static int make_pipe(struct gmemi_lane *lane)
@@ -278,27 +288,36 @@ static int make_pipe(struct gmemi_lane *lane)
 	return 0;
 }
 
-static int splice_some(struct gmemi_lane *lane, uint64_t left, uint64_t *done)
+/* A file that cannot be spliced (many of /proc say EINVAL), or no fds for a pipe: nothing is wrong with the memory. */
+static int splice_file(struct gmemi_lane *lane, uint64_t left, uint64_t *done)
 {
 	struct gmemi_fill_file from = file_of(lane);
-	int r;
+	int r = make_pipe(lane);
 
-	*done = 0;
-	if (lane->reader.input->pipe)
-		return gmemi_fill_splice_pipe(memory_of(lane), lane->at, left, from.fd, done);
-	r = make_pipe(lane);
-	return r < 0 ? r : gmemi_fill_splice_file(memory_of(lane), lane->at, left, &from, lane->pipe, done);
+	if (r < 0)
+		return gmemi_fill_unsplice(&lane->fill, r);
+	r = gmemi_fill_splice_file(memory_of(lane), lane->at, left, &from, lane->pipe, done);
+	if (r == -EINVAL && from.failed)
+		return gmemi_fill_unsplice(&lane->fill, r);
+	return r < 0 ? gmemi_fill_demote(&lane->fill, r) : r;
+}
+
+static int splice_pipe(struct gmemi_lane *lane, uint64_t left, uint64_t *done)
+{
+	int r = gmemi_fill_splice_pipe(memory_of(lane), lane->at, left, file_of(lane).fd, done);
+
+	return r < 0 ? gmemi_fill_demote(&lane->fill, r) : r;
 }
 
 static int step_by_splice(struct gmemi_lane *lane, uint64_t left)
 {
-	uint64_t done;
-	int r = splice_some(lane, left, &done);
+	uint64_t done = 0;
+	int r = lane->reader.input->pipe ? splice_pipe(lane, left, &done) : splice_file(lane, left, &done);
 
 	advance(lane, done, 0);
-	if (r < 0)
-		return done ? r : gmemi_fill_demote(&lane->fill, r);
-	return done ? 0 : ended(lane);
+	if (r < 0 || done || gmemi_fill_mechanism(&lane->fill) != GMEM_MECH_SPLICE)
+		return r;
+	return ended(lane);
 }
 
 /* --- steps ------------------------------------------------------------------------------------------------------------ */

@@ -294,6 +294,8 @@ static bool matters(const struct gmemi_chain_row *row, const struct gmemi_wish *
 {
 	if (row->task == GMEM_TASK_CREATE && not_asked_for(row, wish->need))
 		return false;
+	if (wish->forced == row->mechanism)
+		return true;
 	return !wish->backing || !row->backings || row->backings & 1u << wish->backing;
 }
 

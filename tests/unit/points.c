@@ -18,6 +18,19 @@ unsigned long each(int (*body)(void *arg), void *arg)
 	return points;
 }
 
+unsigned long point_of(void (*body)(void *arg), void *arg, const char *call, unsigned int k)
+{
+	for (unsigned long nth = 1;; nth++) {
+		inject_arm(nth, 0);
+		body(arg);
+		inject_disarm();
+		if (!inject_fired())
+			return 0;
+		if (strcmp(inject_where(), call) == 0 && --k == 0)
+			return nth;
+	}
+}
+
 bool was_transient(void)
 {
 	static const int errors[] = { ENOMEM, EINTR, EAGAIN, EMFILE, ENFILE };

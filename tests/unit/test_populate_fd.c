@@ -156,6 +156,28 @@ static void holes_are_neither_read_nor_allocated(void **state)
 	close(fd);
 }
 
+/* A hole that is longer than a chunk, at an odd place: whoever divides the range there must not divide a page, which would have to be
+ * written then. Chunks are any number of pages. */
+static void long_holes_at_odd_places_leave_all_their_pages_out(void **state)
+{
+	const uint64_t chunks[] = { 16, 3, 7 };
+	int fd = new_file(200 * page());
+
+	(void)state;
+	want_small_pages();
+	write_file(fd, "data", 4, 199 * page());
+	for (size_t i = 0; i < 3; i++) {
+		struct gmem_populate_opts opts = { .size = sizeof(opts), .chunk = chunks[i] * page() };
+
+		set_up(LENGTH, 0);
+		assert_int_equal(gmem_populate_fd(mem, 5, 200 * page(), fd, 0, NULL, &opts), 0);
+		assert_int_equal(info_of(mem).skipped, 198 * page()); /* not the first, nor the two with data in them or behind it */
+		assert_int_equal(info_of(mem).populated, 2 * page());
+		tear_down();
+	}
+	close(fd);
+}
+
 static void a_hole_over_a_page_that_is_there_makes_it_zeros(void **state)
 {
 	unsigned char *model = buffer(16 * page(), 0);
@@ -339,6 +361,7 @@ static const struct gt_test tests[] = {
 	GT(random_ranges_of_a_memfd_agree_with_a_model, GT_NEEDS_NOTHING),
 	GT(random_ranges_of_a_file_agree_with_a_model, GT_NEEDS_NOTHING),
 	GT(holes_are_neither_read_nor_allocated, GT_NEEDS_NOTHING),
+	GT(long_holes_at_odd_places_leave_all_their_pages_out, GT_NEEDS_NOTHING),
 	GT(a_hole_over_a_page_that_is_there_makes_it_zeros, GT_NEEDS_NOTHING),
 	GT(holes_are_allocated_when_zeros_are_kept, GT_NEEDS_NOTHING),
 	GT(an_early_end_is_told_to_the_byte, GT_NEEDS_NOTHING),

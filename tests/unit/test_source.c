@@ -320,23 +320,53 @@ static void extents_of_any_size_are_understood(void **state)
 	}
 }
 
-/* The parts of pages at the ends are written. */
-static void only_whole_pages_of_the_memory_are_left_out(void **state)
+/* The parts of pages at the ends are written, and no other: not where one read ends and the next begins. */
+static void check_whole_pages(bool tells_extents, bool tells_zeros)
 {
 	unsigned char *content = buffer(LENGTH, 0);
-	struct script script = { .data = content, .length = LENGTH, .tells_extents = true };
+	struct script script = {
+		.data = content, .length = LENGTH, .tells_extents = tells_extents, .tells_zeros = tells_zeros
+	};
 	struct memory m = make_memory(MEMFD, LENGTH);
 	struct gmem_source *source = make_source(&script);
 	uint64_t done;
 
+	assert_int_equal(populate(&m, 100, 150 * page(), source, 0, &done), 0);
+	assert_int_equal(done, 150 * page());
+	assert_int_equal(info_of(m.mem).skipped, 149 * page());
+	assert_int_equal(info_of(m.mem).populated, page());
+	assert_state(m.mem, page(), 149 * page(), 0);
+	assert_int_equal(absent_bytes(m.mem, 0, LENGTH), LENGTH - 2 * page());
+	end_source(source, &script);
+	free(content);
+	end_memory(&m);
+}
+
+static void all_whole_pages_of_the_memory_are_left_out(void **state)
+{
 	(void)state;
 	want_small_pages();
-	assert_int_equal(populate(&m, 100, 10 * page(), source, 0, &done), 0);
-	assert_int_equal(done, 10 * page());
-	assert_int_equal(info_of(m.mem).skipped, 9 * page());
-	assert_int_equal(info_of(m.mem).populated, page());
-	assert_state(m.mem, page(), 9 * page(), 0);
-	assert_int_equal(absent_bytes(m.mem, 0, LENGTH), LENGTH - 2 * page());
+	for (unsigned int i = 0; i < 4; i++)
+		check_whole_pages(i & 1, i & 2);
+}
+
+/* Pages larger than what is read at a time. */
+static void huge_pages_are_filled_in_parts(void **state)
+{
+	const uint64_t length = UINT64_C(2) << 20;
+	unsigned char *content = pages_of_content(length / page(), 4);
+	struct script script = { .data = content, .length = length, .tells_extents = true };
+	struct memory m = make_memory(HUGETLB, length);
+	struct gmem_source *source = make_source(&script);
+	uint64_t done;
+
+	(void)state;
+	assert_int_equal(populate(&m, 0, length, source, 0, &done), 0);
+	assert_int_equal(done, length);
+	assert_int_equal(info_of(m.mem).skipped, 0);
+	assert_int_equal(populate(&m, 77, length - 77, source, 77, &done), 0);
+	assert_int_equal(done, length - 77);
+	assert_reads_only(&m, 0, content, length);
 	end_source(source, &script);
 	free(content);
 	end_memory(&m);
@@ -354,7 +384,8 @@ static const struct gt_test tests[] = {
 	GT(kept_zeros_are_allocated_and_extents_not_asked, GT_NEEDS_NOTHING),
 	GT(an_answer_of_zero_is_zero_whatever_is_in_the_buffer, GT_NEEDS_NOTHING),
 	GT(extents_of_any_size_are_understood, GT_NEEDS_NOTHING),
-	GT(only_whole_pages_of_the_memory_are_left_out, GT_NEEDS_NOTHING),
+	GT(all_whole_pages_of_the_memory_are_left_out, GT_NEEDS_NOTHING),
+	GT(huge_pages_are_filled_in_parts, GT_NEEDS_HUGETLB_2M),
 };
 
 GT_MAIN("source", tests)
