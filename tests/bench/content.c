@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "content.h"
 
+#include <fcntl.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -74,6 +75,23 @@ void content_end(struct content *content)
 	if (content->fd >= 0)
 		close(content->fd);
 	content_begin(content, content->pattern, 0);
+}
+
+void content_punch_holes(const struct content *content)
+{
+	for (size_t at = 0; at < content->size; at += CONTENT_BLOCK)
+		if (is_zero_block(content, at))
+			must_errno(fallocate(content->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)at, CONTENT_BLOCK),
+				   "making a hole in the content");
+}
+
+void content_fill_holes(const struct content *content)
+{
+	static const unsigned char zeros[CONTENT_BLOCK];
+
+	for (size_t at = 0; at < content->size; at += CONTENT_BLOCK)
+		if (is_zero_block(content, at))
+			must_errno(pwrite(content->fd, zeros, sizeof(zeros), (off_t)at), "filling a hole of the content");
 }
 
 void content_warm(const struct content *content)

@@ -27,6 +27,10 @@ void content_end(struct content *content);
 
 /* Reads the file once, so that the page cache has it. */
 void content_warm(const struct content *content);
+/* Zeros of the file as holes, or as pages that are there: reading a hole through a mapping makes it one of these, which is not
+ * what a copy shall be charged with. */
+void content_punch_holes(const struct content *content);
+void content_fill_holes(const struct content *content);
 /* Looks at a sample of `at`. */
 bool content_is(const struct content *content, const unsigned char *at);
 

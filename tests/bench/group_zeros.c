@@ -29,6 +29,24 @@ static const char *open_dense(struct world *world)
 	return open_with(world, PATTERN_DENSE);
 }
 
+static void new_memory(struct world *world)
+{
+	content_punch_holes(&world->content);
+	world_guest_memfd(world);
+}
+
+static void new_mapped_memory(struct world *world)
+{
+	content_punch_holes(&world->content);
+	world_guest_memfd_mapped(world);
+}
+
+static void new_memory_by_hand(struct world *world)
+{
+	content_fill_holes(&world->content);
+	world_guest_memfd_by_hand(world);
+}
+
 static void populate(struct world *world)
 {
 	must(gmem_populate(world->mem, 0, world->size, world->content.bytes, NULL, NULL), "gmem_populate()");
@@ -60,10 +78,10 @@ static void check_half_and_drop(struct world *world)
 static const struct measure_case half_cases[] = {
 	[HALF_BUFFER] = { "gmem_populate(), half zeros", world_guest_memfd, populate, check_half_and_drop },
 	[HALF_BUFFER_NAIVE] = { "memcpy() of all", world_guest_memfd_by_hand, hand_copy_buffer, world_check_and_drop },
-	[HALF_FILE] = { "gmem_populate_fd(), half holes", world_guest_memfd, populate_file, check_half_and_drop },
-	[HALF_FILE_MAPPED] = { "gmem_populate_fd() after gmem_map(), half holes", world_guest_memfd_mapped, populate_file,
+	[HALF_FILE] = { "gmem_populate_fd(), half holes", new_memory, populate_file, check_half_and_drop },
+	[HALF_FILE_MAPPED] = { "gmem_populate_fd() after gmem_map(), half holes", new_mapped_memory, populate_file,
 			       check_half_and_drop },
-	[HALF_FILE_NAIVE] = { "mmap() of the file, memcpy() of all", world_guest_memfd_by_hand, hand_copy_file,
+	[HALF_FILE_NAIVE] = { "mmap() of the file, memcpy() of all", new_memory_by_hand, hand_copy_file,
 			      world_check_and_drop },
 };
 
