@@ -55,3 +55,26 @@ void want_small_pages(void)
 	if (file)
 		fclose(file);
 }
+
+static unsigned long huge_pages(const char *which)
+{
+	unsigned long count = 0;
+	char path[80];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/sys/kernel/mm/hugepages/hugepages-2048kB/%s_hugepages", which);
+	file = fopen(path, "re");
+	if (file && fscanf(file, "%lu", &count) != 1)
+		count = 0;
+	if (file)
+		fclose(file);
+	return count;
+}
+
+void want_huge_pages(unsigned long count)
+{
+	unsigned long all = huge_pages("free"), promised = huge_pages("resv");
+
+	if (all < promised + count)
+		gt_skip("%lu free 2 MiB pages are needed, %lu are there", count, all > promised ? all - promised : 0);
+}

@@ -15,5 +15,7 @@ void assert_content(const struct gmem *mem, const unsigned char *model, uint64_t
 void assert_only(const struct gmem *mem, uint64_t size, uint64_t offset, const unsigned char *content, uint64_t length);
 /* Skips where tmpfs uses huge pages: there a page brings its neighbours with it. */
 void want_small_pages(void);
+/* Skips unless so many 2 MiB pages are free. */
+void want_huge_pages(unsigned long count);
 
 #endif
