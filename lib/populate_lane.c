@@ -44,11 +44,11 @@ static void announce(struct gmemi_lane *lane)
 
 	if (!mem->map)
 		return;
-	gmemi_content_alone(mem);
 	lane->begun.page = UINT64_MAX;
+	pthread_mutex_lock(&mem->lock);
 	lane->begun.next = mem->begun;
 	mem->begun = &lane->begun;
-	gmemi_content_leave(mem);
+	pthread_mutex_unlock(&mem->lock);
 }
 
 static void retract(struct gmemi_lane *lane)
@@ -58,11 +58,11 @@ static void retract(struct gmemi_lane *lane)
 
 	if (!mem->map)
 		return;
-	gmemi_content_alone(mem);
+	pthread_mutex_lock(&mem->lock);
 	while (*link != &lane->begun)
 		link = &(*link)->next;
 	*link = lane->begun.next;
-	gmemi_content_leave(mem);
+	pthread_mutex_unlock(&mem->lock);
 }
 
 /* How much of what is next belongs to a page that was freed after its first part was stored. */
@@ -243,22 +243,22 @@ static void advance(struct gmemi_lane *lane, uint64_t done, uint64_t freed)
 	atomic_fetch_add(&memory_of(lane)->skipped, freed);
 }
 
-/* How much of what is next may be read straight into the memory; 0 = nothing. Zeros that are to be left out must then be
- * pages that are absent, of memory that nobody else touches: they are allocated, read and freed again, which pays where
- * there are few. Memory with a page map is filled from a buffer, where a slow file holds no lock. */
+/* How much of what is next may be read straight into the memory; 0 = nothing. Whole pages, since a file that was opened
+ * O_DIRECT wants them. Zeros that are to be left out must then be pages that are absent, of memory that nobody else
+ * touches: they are allocated, read and freed again, which pays where there are few. Memory with a page map is filled
+ * from a buffer, where a slow file holds no lock. */
 static uint64_t straight(const struct gmemi_lane *lane, uint64_t left, bool *absent)
 {
 	struct gmem *mem = memory_of(lane);
-	uint64_t length = in_file(lane, left);
+	uint64_t length = gmemi_round_down(in_file(lane, left), mem->page_size);
 
 	*absent = false;
 	if (lane->reader.input->kind != GMEMI_INPUT_FILE || gmemi_fill_mechanism(&lane->fill) != GMEM_MECH_MAPPING || mem->map)
 		return 0;
-	if (lane->keep_zeros)
-		return length;
-	length = gmemi_round_down(length, mem->page_size);
 	if (!gmemi_aligned(lane->at, mem->page_size) || !length)
 		return 0;
+	if (lane->keep_zeros)
+		return length;
 	length = gmemi_fill_extent(mem, lane->at, length, absent);
 	return *absent && (lane->sparse || gmemi_memory_exposed(mem)) ? 0 : length;
 }
