@@ -148,16 +148,23 @@ static int64_t read_some(const struct gmemi_reader *reader, uint64_t at, size_t 
 	return gmemi_sys_read(input->fd, reader->buffer + have, want - have);
 }
 
+/* Of a file the rest of a block is read too, and left: one that was opened O_DIRECT gives whole blocks only. The room has
+ * whole blocks. */
+static size_t to_ask_for(const struct gmemi_reader *reader, size_t want)
+{
+	return reader->input->kind == GMEMI_INPUT_FILE ? (want + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT : want;
+}
+
 /* Until there is as much as is wanted, so that pages stay whole. What was read before a failure counts: the failure comes
  * next. */
 static int64_t read_all(struct gmemi_reader *reader, uint64_t at, size_t want)
 {
-	size_t have = 0;
+	size_t have = 0, ask = to_ask_for(reader, want);
 	int64_t r = reader->failure;
 
 	reader->failure = 0;
 	while (r >= 0 && have < want) {
-		r = read_some(reader, at, have, want);
+		r = read_some(reader, at, have, ask);
 		if (r == 0)
 			break;
 		if (r > 0)
@@ -166,7 +173,7 @@ static int64_t read_all(struct gmemi_reader *reader, uint64_t at, size_t want)
 	if (r < 0 && have == 0)
 		return gmemi_failed((int)r, "reading the input", NULL);
 	reader->failure = r < 0 ? (int)r : 0;
-	return (int64_t)have;
+	return (int64_t)gmemi_min(have, want);
 }
 
 static int64_t ask_source(const struct gmemi_reader *reader, uint64_t at, size_t want)

@@ -357,6 +357,46 @@ static void what_is_there_before_the_end_is_marked(void **state)
 	close(fd);
 }
 
+/* A file that was opened O_DIRECT gives whole blocks into aligned memory only: every end of a range has to be made of them. */
+static void check_direct(uint64_t flags, uint64_t length)
+{
+	char path[] = "/var/tmp/gmem-direct-XXXXXX";
+	int made = mkstemp(path), fd = open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
+	struct gmem_populate_opts opts = { .size = sizeof(opts), .flags = flags };
+	unsigned char *content = buffer(length, 'd');
+	struct gmem_vm *one;
+	struct gmem *two;
+	uint64_t done;
+
+	assert_true(made >= 0);
+	unlink(path);
+	if (fd < 0) {
+		close(made);
+		free(content);
+		gt_skip("no O_DIRECT on the file system of /var/tmp: %s", strerror(errno));
+	}
+	assert_int_equal(write(made, content, length), length);
+	make_vmless(&one, &two, 1024 * page(), NULL);
+	assert_int_equal(gmem_populate_fd(two, page(), length, fd, 0, &done, &opts), 0);
+	assert_int_equal(done, length);
+	assert_only(two, 1024 * page(), page(), content, length);
+	gmem_destroy(two);
+	gmem_vm_close(one);
+	free(content);
+	close(made);
+	close(fd);
+}
+
+static void from_a_file_without_a_cache(void **state)
+{
+	(void)state;
+	for (uint64_t flags = 0; flags <= GMEM_POPULATE_KEEP_ZEROS; flags++) {
+		check_direct(flags, 3 * page());
+		check_direct(flags, 3 * page() + 100);
+		check_direct(flags, 700 * page() + 1);
+	}
+}
+
 static const struct gt_test tests[] = {
 	GT(random_ranges_of_a_memfd_agree_with_a_model, GT_NEEDS_NOTHING),
 	GT(random_ranges_of_a_file_agree_with_a_model, GT_NEEDS_NOTHING),
@@ -370,6 +410,7 @@ static const struct gt_test tests[] = {
 	GT(memory_may_be_populated_from_itself, GT_NEEDS_NOTHING),
 	GT(short_reads_and_writes_lose_nothing, GT_NEEDS_NOTHING),
 	GT(what_is_there_before_the_end_is_marked, GT_NEEDS_NOTHING),
+	GT(from_a_file_without_a_cache, GT_NEEDS_NOTHING),
 };
 
 GT_MAIN("populate_fd", tests)
