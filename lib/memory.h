@@ -42,10 +42,10 @@ struct gmem {
 	struct gmemi_pagemap *map; /* NULL without GMEM_NEED_LAZY */
 	pthread_rwlock_t content;  /* with a page map: held to store and mark (shared), and to mark and free (alone) */
 	pthread_mutex_t turn;	   /* passed on the way to `content`: who waits for it alone lets nobody by */
-	struct gmemi_begun *begun; /* of calls under way; under `content` */
-	pthread_mutex_t lock;	   /* guards the next two */
+	pthread_mutex_t lock;	   /* guards the next three */
 	struct gmemi_mapping *mappings;
 	bool exposed;		   /* somebody besides the library's own calls may touch the pages */
+	struct gmemi_begun *begun; /* of calls under way: the list; what is in it is under `content` */
 	atomic_uint slots;	   /* memslots bound */
 	_Atomic uint64_t populated, skipped;
 	atomic_uint populate_mechanism, prefault_mechanism;

@@ -115,9 +115,11 @@ void gmemi_content_leave(struct gmem *mem)
 /* To calls that are in the middle of a page. */
 static void tell_lost(struct gmem *mem, uint64_t first, uint64_t count)
 {
+	pthread_mutex_lock(&mem->lock);
 	for (struct gmemi_begun *begun = mem->begun; begun; begun = begun->next)
 		if (begun->page >= first && begun->page - first < count)
 			begun->lost = true;
+	pthread_mutex_unlock(&mem->lock);
 }
 
 /* Marked before they are freed, and no populate call stores in between. */

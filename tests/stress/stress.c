@@ -49,6 +49,11 @@ bool stress_is_zero(const unsigned char *page, uint64_t size)
 	return page[0] == 0 && memcmp(page, page + 1, size - 1) == 0;
 }
 
+uint64_t stress_seed(const struct arena *a, unsigned int number)
+{
+	return a->seed * (2 * number + 3) + 1;
+}
+
 struct range stress_range(const struct arena *a, uint64_t *seed, uint64_t unit)
 {
 	uint64_t units = a->length / unit, first = content_random(seed) % units, most = units - first;

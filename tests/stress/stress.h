@@ -62,6 +62,8 @@ bool stress_is_zero(const unsigned char *page, uint64_t size);
 struct range {
 	uint64_t offset, length;
 };
+/* A seed of its own for each thread. */
+uint64_t stress_seed(const struct arena *a, unsigned int number);
 /* Units in a row, by chance. */
 struct range stress_range(const struct arena *a, uint64_t *seed, uint64_t unit);
 

@@ -75,11 +75,6 @@ static void own_ranges(uint32_t backing)
 
 /* --- beside everything else --- */
 
-static uint64_t seed_of(const struct arena *a, unsigned int number)
-{
-	return a->seed * (2 * number + 3) + 1;
-}
-
 static bool among(int r, int one, int other)
 {
 	return r == 0 || r == one || r == other;
@@ -96,7 +91,7 @@ __attribute__((no_sanitize("thread"))) static void look_at(const volatile unsign
 static void map_and_unmap(struct crew *crew, unsigned int number)
 {
 	struct arena *a = crew->arg;
-	uint64_t seed = seed_of(a, number);
+	uint64_t seed = stress_seed(a, number);
 
 	while (crew_goes_on(crew)) {
 		struct gmem_map_opts opts = { .size = sizeof(opts), .flags = content_random(&seed) & GMEM_MAP_READONLY };
@@ -114,7 +109,7 @@ static void map_and_unmap(struct crew *crew, unsigned int number)
 static void bind_and_unbind(struct crew *crew, unsigned int number)
 {
 	struct arena *a = crew->arg;
-	uint64_t seed = seed_of(a, number);
+	uint64_t seed = stress_seed(a, number);
 
 	while (crew_goes_on(crew)) {
 		struct gmem_bind_opts opts = { .size = sizeof(opts), .flags = content_random(&seed) & GMEM_BIND_PLAIN };
@@ -131,7 +126,7 @@ static void bind_and_unbind(struct crew *crew, unsigned int number)
 static void look(struct crew *crew, unsigned int number)
 {
 	struct arena *a = crew->arg;
-	uint64_t seed = seed_of(a, number);
+	uint64_t seed = stress_seed(a, number);
 
 	while (crew_goes_on(crew)) {
 		struct gmem_run run = { .size = sizeof(run) };
@@ -147,7 +142,7 @@ static void look(struct crew *crew, unsigned int number)
 static void prefault(struct crew *crew, unsigned int number)
 {
 	struct arena *a = crew->arg;
-	uint64_t seed = seed_of(a, number), done;
+	uint64_t seed = stress_seed(a, number), done;
 
 	while (crew_goes_on(crew)) {
 		struct gmem_prefault_opts opts = { .size = sizeof(opts), .threads = (uint32_t)(content_random(&seed) % 3) };
@@ -162,7 +157,7 @@ static void prefault(struct crew *crew, unsigned int number)
 static void import(struct crew *crew, unsigned int number)
 {
 	struct arena *a = crew->arg;
-	uint64_t seed = seed_of(a, number);
+	uint64_t seed = stress_seed(a, number);
 
 	while (crew_goes_on(crew)) {
 		struct range range = stress_range(a, &seed, a->page);
@@ -223,7 +218,7 @@ struct rivals {
 static void fill_anything(struct crew *crew, unsigned int number)
 {
 	struct rivals *rivals = crew->arg;
-	uint64_t seed = seed_of(rivals->one, number);
+	uint64_t seed = stress_seed(rivals->one, number);
 
 	for (int i = 0; i < 5 && crew_goes_on(crew); i++) {
 		struct range range = stress_range(rivals->one, &seed, 1 + content_random(&seed) % 5000);
@@ -296,7 +291,7 @@ static void hold_pages(struct crew *crew, unsigned int number)
 {
 	struct hold *hold = crew->arg;
 	struct arena *a = hold->a;
-	uint64_t seed = seed_of(a, number);
+	uint64_t seed = stress_seed(a, number);
 
 	while (!atomic_load(&hold->begun) && crew_goes_on(crew))
 		sched_yield();
