@@ -120,7 +120,7 @@ static void judge_open(struct job *job, bool last)
 		if (!job->open[i])
 			continue;
 		take_figures(job, result);
-		if (job->options->quick || result->row->free_of_kernel)
+		if (job->options->quick || result->row->no_gate)
 			decide(job, i, VERDICT_SHOWN, "");
 		else
 			decide_measured(job, i, last);

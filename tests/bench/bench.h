@@ -24,7 +24,7 @@ struct row {
 	uint32_t of, to;       /* cases, as bits */
 	double gate, gate_cpu; /* the most that the median may be; 0 = shown only. ROW_OVER: none, it is judge_over_gate() */
 	unsigned int calls;    /* ROW_OVER: how many a run makes */
-	bool free_of_kernel;   /* ROW_OVER: no system call to compare with, so no gate */
+	bool no_gate;          /* ROW_OVER: shown only: the gate is for calls around a single ioctl */
 	/* ROW_VALUE: in `unit`. *why: that it cannot be had here. */
 	double (*value)(struct world *world, const char **why);
 	const char *unit;

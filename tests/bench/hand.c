@@ -9,7 +9,8 @@
 #include "trap.h"
 #include "world.h"
 
-#define STEP ((size_t)2 << 20) /* measured best */
+#define STEP ((size_t)2 << 20)   /* measured best */
+#define BUFFER ((size_t)1 << 20) /* ... where there is a buffer */
 
 int hand_vm(void)
 {
@@ -86,6 +87,47 @@ void hand_populate_file(struct world *world)
 	for (size_t at = 0; at < world->size; at += STEP) {
 		allocate_step(world, at, step_at(world, at));
 		read_step(world, at, step_at(world, at));
+	}
+}
+
+static bool is_zero(const unsigned char *page)
+{
+	return page[0] == 0 && memcmp(page, page + 1, RAW_PAGE - 1) == 0;
+}
+
+static void put_run(const struct world *world, size_t offset, const unsigned char *data, size_t size)
+{
+	if (!size)
+		return;
+	allocate_step(world, offset, size);
+	memcpy(world->at + offset, data, size);
+}
+
+static void put_pages(const struct world *world, size_t offset, const unsigned char *data, size_t size)
+{
+	size_t run = 0;
+
+	for (size_t i = 0; i < size; i += RAW_PAGE) {
+		if (!is_zero(data + i)) {
+			run += RAW_PAGE;
+			continue;
+		}
+		put_run(world, offset + i - run, data + i - run, run);
+		run = 0;
+	}
+	put_run(world, offset + size - run, data + size - run, run);
+}
+
+void hand_populate_file_checked(struct world *world)
+{
+	static unsigned char buffer[BUFFER] __attribute__((aligned(4096)));
+
+	for (size_t at = 0; at < world->size; at += BUFFER) {
+		size_t size = world->size - at < BUFFER ? world->size - at : BUFFER;
+
+		if (pread(world->content.fd, buffer, size, (off_t)at) != (ssize_t)size)
+			give_up("pread() of the content was short");
+		put_pages(world, at, buffer, size);
 	}
 }
 

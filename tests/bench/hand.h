@@ -20,7 +20,9 @@ void hand_copy_buffer(struct world *world);
 void hand_touch(struct world *world);
 /* The best: in steps, allocate, have it mapped, and read the file straight into it. */
 void hand_populate_file(struct world *world);
-/* ... and its two parts. */
+/* The best where pages of zeros have to be found before they are written: by way of a buffer. */
+void hand_populate_file_checked(struct world *world);
+/* The two parts of hand_populate_file(). */
 void hand_allocate(struct world *world);
 void hand_read_file(struct world *world);
 

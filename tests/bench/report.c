@@ -66,7 +66,7 @@ static void print_range(char *text, size_t room, const struct result *result)
 static void print_gate(char *text, size_t room, const struct row *row)
 {
 	if (row->kind == ROW_OVER)
-		snprintf(text, room, "%s", row->free_of_kernel ? "-" : "2 % or 30 ns");
+		snprintf(text, room, "%s", row->no_gate ? "-" : "2 % or 30 ns");
 	else if (row->gate > 0)
 		snprintf(text, room, "<= %.2f", row->gate);
 	else
@@ -112,7 +112,7 @@ static double gate_of(const struct result *result)
 {
 	if (result->row->kind != ROW_OVER)
 		return result->row->gate;
-	return result->row->free_of_kernel || result->bare <= 0 ? 0 : judge_over_gate(result->bare);
+	return result->row->no_gate || result->bare <= 0 ? 0 : judge_over_gate(result->bare);
 }
 
 static void json_row(const struct result *result)
