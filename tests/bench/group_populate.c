@@ -34,7 +34,7 @@ static void populate_file(struct world *world)
 	must(gmem_populate_fd(world->mem, 0, world->size, world->content.fd, 0, NULL, NULL), "gmem_populate_fd()");
 }
 
-static void populate_file_keeping_zeros(struct world *world)
+static void populate_keeping_zeros(struct world *world)
 {
 	struct gmem_populate_opts opts = { .size = sizeof(opts), .flags = GMEM_POPULATE_KEEP_ZEROS };
 
@@ -56,7 +56,7 @@ static const struct measure_case cases[] = {
 	[FILE_LIBRARY] = { "gmem_populate_fd()", world_guest_memfd, populate_file, world_check_and_drop },
 	[FILE_MAPPED] = { "gmem_populate_fd() after gmem_map()", world_guest_memfd_mapped, populate_file,
 			  world_check_and_drop },
-	[FILE_KEPT] = { "gmem_populate_fd() after gmem_map(), zeros kept", world_guest_memfd_mapped, populate_file_keeping_zeros,
+	[FILE_KEPT] = { "gmem_populate_fd() after gmem_map(), zeros kept", world_guest_memfd_mapped, populate_keeping_zeros,
 			world_check_and_drop },
 	[FILE_NAIVE] = { "mmap() of the file, memcpy()", world_guest_memfd_by_hand, hand_copy_file, world_check_and_drop },
 	[FILE_HAND] = { "fallocate(), populate, pread()", world_guest_memfd_by_hand, hand_populate_file, world_check_and_drop },

@@ -30,6 +30,7 @@ void report_head(const struct options *options)
 	printf("%zu MiB, load average %.2f%s\n", options->size >> 20, machine_load(),
 	       options->quick ? ", quick: figures mean nothing and no gate is looked at" : "");
 	printf(LINE, "goal", "what", "wall", "range", "CPU", "gate", "rounds", "verdict", "", "");
+	fflush(stdout);
 }
 
 static const char *unit_of(const struct row *row)
