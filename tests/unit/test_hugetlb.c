@@ -136,12 +136,13 @@ static uint64_t free_pages(void)
 static void running_out_of_huge_pages_is_a_code(void **state)
 {
 	uint64_t most = free_pages(), done = 0, sum = 0;
-	unsigned char *data = malloc(HUGE);
+	unsigned char *data;
 	int r = 0;
 
 	(void)state;
 	if (most > 64)
 		gt_skip("%llu free huge pages are too many to use up", (unsigned long long)most);
+	data = malloc(HUGE);
 	assert_non_null(data);
 	memset(data, 'h', HUGE);
 	set_up(most + 2);
