@@ -21,7 +21,8 @@ static const struct {
 	[FAKE_WITH_WRITE] = { .preset = "future-upstream", .opts = { .backing = GMEM_BACKING_GUEST_MEMFD } },
 	[REAL_GUEST_MEMFD] = { .real = true, .opts = { .backing = GMEM_BACKING_GUEST_MEMFD } },
 	[HUGETLB] = { .opts = { .backing = GMEM_BACKING_HUGETLB, .need = GMEM_NEED_MAPPABLE | GMEM_NEED_HUGE_2M } },
-	[LAZY_MEMFD] = { .preset = "6.18", .opts = { .backing = GMEM_BACKING_MEMFD, .need = GMEM_NEED_MAPPABLE | GMEM_NEED_LAZY } },
+	[LAZY_MEMFD] = { .preset = "6.18",
+			 .opts = { .backing = GMEM_BACKING_MEMFD, .need = GMEM_NEED_MAPPABLE | GMEM_NEED_LAZY } },
 };
 
 static int make_vm(enum make make)
@@ -90,8 +91,8 @@ void assert_state(struct gmem *mem, uint64_t offset, uint64_t length, uint64_t s
 		struct gmem_run run = run_at(mem, offset);
 
 		if (run.state != state)
-			fail_msg("at %#llx the state is %#llx, not %#llx", (unsigned long long)offset, (unsigned long long)run.state,
-				 (unsigned long long)state);
+			fail_msg("at %#llx the state is %#llx, not %#llx", (unsigned long long)offset,
+				 (unsigned long long)run.state, (unsigned long long)state);
 		offset += run.length;
 	}
 }

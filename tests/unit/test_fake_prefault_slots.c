@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Prefaulting memory that is bound in parts, and by several vCPUs. The stand-in's vCPUs allocate nothing: what the host did is what
- * exists after, what they did is what they counted. */
+/* Prefaulting memory that is bound in parts, and by several vCPUs. The stand-in's vCPUs allocate nothing: what the host did
+ * is what exists after, what they did is what they counted. */
 #include "gt.h"
 
 #include <errno.h>
@@ -262,13 +262,37 @@ static void threads_without_a_vcpu_or_a_piece_are_not_made(void **state)
 	set_up(1);
 	bind_machine(&v, 0, 5000, 0, PAGES);
 	assert_int_equal(calls_of("pthread_create", 7, PAGES), 0);
-	assert_int_equal(calls_of("fcntl", 7, PAGES), 1); /* the vCPU's fd is duplicated, so that it may be given up meanwhile */
+	assert_int_equal(calls_of("fcntl", 7, PAGES), 1); /* the vCPU's fd is duplicated: it may be given up meanwhile */
 	tear_down();
 	set_up(0);
 	assert_true(calls_of("pthread_create", 7, PAGES) >= 1);
 	assert_int_equal(calls_of("fcntl", 7, PAGES), 0);
 	assert_int_equal(calls_of("pthread_create", 7, PIECE - 1), 0);
 	tear_down();
+}
+
+static void without_fds_for_its_vcpus_it_fails(void **state)
+{
+	static const uint32_t threads[] = { 0, 2 };
+
+	(void)state;
+	for (size_t i = 0; i < 2; i++)
+		for (unsigned int k = 1; k <= threads[i] + 1; k++) {
+			struct wish wish = { threads[i], LENGTH };
+			unsigned long nth;
+			uint64_t done;
+
+			set_up(3);
+			bind_machine(&v, 0, 5000, 0, PAGES);
+			nth = point_of(prefault_so, &wish, "fcntl", k);
+			assert_true(nth > 0);
+			inject_arm(nth, EMFILE);
+			bad("gmem_prefault", prefault_with(v.m.mem, 0, LENGTH, &done, 0, threads[i]), -EMFILE,
+			    "the fd of a vCPU");
+			inject_disarm();
+			assert_int_equal(done, 0);
+			tear_down();
+		}
 }
 
 /* The log is told in them. */
@@ -355,7 +379,8 @@ static void what_is_done_has_no_gap(void **state)
 			set_up(3);
 			bind_machine(&v, 0, 5000, 0, PAGES);
 			fakekvm_script("KVM_PRE_FAULT_MEMORY", EFAULT, 0, after);
-			bad("gmem_prefault", prefault_with(v.m.mem, 0, LENGTH, &done, 0, threads), -EFAULT, "KVM_PRE_FAULT_MEMORY");
+			bad("gmem_prefault", prefault_with(v.m.mem, 0, LENGTH, &done, 0, threads), -EFAULT,
+			    "KVM_PRE_FAULT_MEMORY");
 			assert_int_equal(done % (PIECE * page()), 0);
 			assert_true(done <= after * PIECE * page());
 			if (!threads)
@@ -398,6 +423,7 @@ static const struct gt_test tests[] = {
 	GT(out_of_use_the_host_does_all_the_rest, GT_NEEDS_NOTHING),
 	GT(each_thread_has_a_vcpu_of_its_own, GT_NEEDS_NOTHING),
 	GT(threads_without_a_vcpu_or_a_piece_are_not_made, GT_NEEDS_NOTHING),
+	GT(without_fds_for_its_vcpus_it_fails, GT_NEEDS_NOTHING),
 	GT(threads_have_a_name, GT_NEEDS_NOTHING),
 	GT(a_vcpu_given_up_before_is_not_used, GT_NEEDS_NOTHING),
 	GT(without_any_vcpu_the_host_does_it, GT_NEEDS_NOTHING),

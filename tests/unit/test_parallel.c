@@ -244,7 +244,7 @@ static void a_word_to_stop_ends_it_unless_all_is_done(void **state)
 		assert_int_equal(taken(&model), stop);
 		assert_int_equal(atomic_load(&model.told), stop);
 		assert_int_equal(done, model.last_told);
-		assert_non_null(strstr(gmem_last_error(), stop < 10 ? "test_call: told to stop (ECANCELED" : "earlier: not this"));
+		assert_non_null(strstr(gmem_last_error(), stop < 10 ? "told to stop (ECANCELED" : "earlier: not this"));
 	}
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the kernel says of one call that maps memory ahead, and how much of it is believed: every answer, also those that none gives. */
+/* What the kernel says of one call that maps memory ahead, and how much of it is believed: also what no kernel says. */
 #include "gt.h"
 
 #include <string.h>

@@ -205,7 +205,9 @@ static void the_same_on_a_guest_memfd(void **state)
 static void check_zeros(enum make make, bool tells_zeros, bool tells_extents)
 {
 	unsigned char *content = pages_of_content(PAGES, 0);
-	struct script script = { .data = content, .length = LENGTH, .tells_zeros = tells_zeros, .tells_extents = tells_extents };
+	struct script script = {
+		.data = content, .length = LENGTH, .tells_zeros = tells_zeros, .tells_extents = tells_extents
+	};
 	struct memory m = make_memory(make, LENGTH);
 	struct gmem_source *source = make_source(&script);
 	uint64_t done;

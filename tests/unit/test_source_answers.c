@@ -74,10 +74,17 @@ static const struct {
 	int answer, code;
 	const char *words;
 } answers[] = {
-	{ -ENODATA, -ENODATA, "failed (ENODATA" }, { -EAGAIN, -EAGAIN, "failed (EAGAIN" }, { -EIO, -EIO, "failed (EIO" },
-	{ -EINTR, -EINTR, "failed (EINTR" },	   { -1, -1, "failed (EPERM" },		   { -4095, -4095, "failed (error 4095" },
-	{ -4096, -EIO, "answered -4096" },	   { INT_MIN, -EIO, "answered -2147483648" },
-	{ 2, -EIO, "answered 2" },		   { 4096, -EIO, "answered 4096" },	   { INT_MAX, -EIO, "answered 2147483647" },
+	{ -ENODATA, -ENODATA, "failed (ENODATA" },
+	{ -EAGAIN, -EAGAIN, "failed (EAGAIN" },
+	{ -EIO, -EIO, "failed (EIO" },
+	{ -EINTR, -EINTR, "failed (EINTR" },
+	{ -1, -1, "failed (EPERM" },
+	{ -4095, -4095, "failed (error 4095" },
+	{ -4096, -EIO, "answered -4096" },
+	{ INT_MIN, -EIO, "answered -2147483648" },
+	{ 2, -EIO, "answered 2" },
+	{ 4096, -EIO, "answered 4096" },
+	{ INT_MAX, -EIO, "answered 2147483647" },
 };
 
 static void check_said(int r, size_t row, const char *function)
@@ -198,7 +205,7 @@ static void check_going_on(enum make make, uint64_t offset, struct script how)
 	}
 	assert_int_equal(r, 0);
 	assert_int_equal(at, LENGTH);
-	assert_true(stops > 3);
+	assert_true(stops >= 3);
 	assert_reads_only(&m, offset, content + offset, LENGTH - offset);
 	tear_down();
 }
@@ -209,7 +216,7 @@ static void a_call_is_gone_on_with_where_it_stopped(void **state)
 	for (unsigned int make = 0; make < WITHOUT_NEEDS; make++)
 		for (unsigned int odd = 0; odd < 2; odd++) {
 			check_going_on(make, odd * 12345, (struct script){ .before = not_now });
-			check_going_on(make, odd * 3 * page(), (struct script){ .extent = not_now_extent }); /* asked at whole pages */
+			check_going_on(make, odd * 12345, (struct script){ .extent = not_now_extent });
 		}
 }
 
@@ -377,7 +384,8 @@ static void the_page_map_is_kept(void **state)
 		struct gmem_run run = { .size = sizeof(run) };
 
 		assert_int_equal(gmem_query_run(m.mem, i * page(), &run), 0);
-		assert_int_equal(run.state & (GMEM_RUN_FILLED | GMEM_RUN_DISCARDED), i % 5 ? GMEM_RUN_FILLED : GMEM_RUN_DISCARDED);
+		assert_int_equal(run.state & (GMEM_RUN_FILLED | GMEM_RUN_DISCARDED),
+				 i % 5 ? GMEM_RUN_FILLED : GMEM_RUN_DISCARDED);
 	}
 	tear_down();
 }

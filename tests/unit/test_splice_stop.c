@@ -430,7 +430,8 @@ static void other_failures_end_the_call_and_are_gone_on_from(void **state)
 			uint64_t done;
 
 			fill_failing(&job, piped, k, error);
-			bad("gmem_populate_fd", job.r, -error, piped || k % 2 == 0 ? "splice() to the memory" : "splice() from the input");
+			bad("gmem_populate_fd", job.r, -error,
+			    piped || k % 2 == 0 ? "splice() to the memory" : "splice() from the input");
 			assert_true(job.done < LENGTH - FROM && (k < 3 || piped || job.done > 0));
 			check_so_far(&job);
 			done = job.done;

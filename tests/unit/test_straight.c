@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Files that are read straight into guest_memfds: what is left absent, what is written over, and where a file or a read ends. */
+/* Files that are read straight into guest_memfds: what is left absent, what is written over, and where a file ends. */
 #include "gt.h"
 
 #include <errno.h>

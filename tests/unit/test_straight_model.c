@@ -118,11 +118,11 @@ static void compare(const struct model *model, const struct call *call)
 	for (uint64_t i = 0; i < PAGES; i++)
 		wrong = wrong || (absent_bytes(model->m.mem, i * page(), page()) == 0) != model->exists[i];
 	if (wrong)
-		fail_msg("offset %#llx length %#llx from %#llx of %#llx, flags %llu chunk %#llx threads %u: populated %llu, not %llu; "
-			 "skipped %llu, not %llu; or pages exist that shall not, or the other way round",
+		fail_msg("offset %#llx length %#llx from %#llx of %#llx, flags %llu chunk %#llx threads %u: populated %llu, not "
+			 "%llu; skipped %llu, not %llu; or pages exist that shall not, or the other way round",
 			 (unsigned long long)call->offset, (unsigned long long)call->length, (unsigned long long)call->from,
-			 (unsigned long long)call->size, (unsigned long long)call->opts.flags, (unsigned long long)call->opts.chunk,
-			 call->opts.threads, (unsigned long long)info.populated, (unsigned long long)model->populated,
+			 (unsigned long long)call->size, (unsigned long long)call->opts.flags,
+			 (unsigned long long)call->opts.chunk, call->opts.threads, (unsigned long long)info.populated, (unsigned long long)model->populated,
 			 (unsigned long long)info.skipped, (unsigned long long)model->skipped);
 }
 

@@ -58,18 +58,21 @@ static int fill(uint64_t offset, uint64_t length, uint64_t *done)
 	return gmem_populate_fd(m.mem, offset, length, input, offset, done, &opts);
 }
 
-/* What is called. Chunks: D has content only; S is eight runs of content and eight of zeros; 4 and 5 have that many pages of zeros in
- * one run, of which 5 is more than an eighth. */
+/* What is called. Chunks: D has content only; S is eight runs of content and eight of zeros; 4 and 5 have that many pages of
+ * zeros in one run, of which 5 is more than an eighth. */
+
+static bool is_zero_in(char chunk, uint64_t at)
+{
+	if (chunk == 'S')
+		return at / 2 % 2;
+	return chunk != 'D' && at >= 10 && at < 10u + (unsigned int)(chunk - '0');
+}
 
 static void make_content(const char *chunks)
 {
-	for (uint64_t i = 0; i < PAGES; i++) {
-		char chunk = chunks[i / CHUNK];
-		uint64_t at = i % CHUNK;
-
-		if ((chunk == 'S' && at / 2 % 2) || (chunk >= '4' && chunk <= '5' && at >= 10 && at < 10u + (unsigned)(chunk - '0')))
+	for (uint64_t i = 0; i < PAGES; i++)
+		if (is_zero_in(chunks[i / CHUNK], i % CHUNK))
 			memset(content + i * page(), 0, page());
-	}
 	assert_int_equal(pwrite(input, content, LENGTH, 0), LENGTH);
 }
 
@@ -141,7 +144,7 @@ static void a_chunk_is_three_calls(void **state)
 		unsigned long first = point_of(fill_new, &make, "fallocate", k);
 
 		assert_int_equal(point_of(fill_new, &make, "madvise", k), first + 1);
-		assert_int_equal(point_of(fill_new, &make, "pread", k + 1), first + 2); /* the first asks whether it can be read */
+		assert_int_equal(point_of(fill_new, &make, "pread", k + 1), first + 2); /* the first asks whether one can */
 	}
 	assert_int_equal(point_of(fill_new, &make, "pread", CHUNKS + 2), 0);
 }

@@ -256,7 +256,8 @@ static void check_gone_on_with(struct job *job, uint64_t done)
 	assert_reads_only(&job->m, 0, job->content, LENGTH);
 }
 
-static void check_failures(enum make make, uint32_t threads, struct failures failures, uint64_t shall, int code, const char *words)
+static void check_failures(enum make make, uint32_t threads, struct failures failures, uint64_t shall, int code,
+			   const char *words)
 {
 	struct job job;
 	uint64_t done;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The threads of a populate call themselves: how many there are, what they are called, which signals they take, and that they end
- * with the call. Seen by a source, which is called in them. */
+/* The threads of a populate call themselves: how many there are, what they are called, which signals they take, and that
+ * they end with the call. Seen by a source, which is called in them. */
 #include "gt.h"
 
 #include <errno.h>
@@ -49,7 +49,8 @@ static bool blocks_all_signals(void)
 	if (pthread_sigmask(SIG_BLOCK, NULL, &blocked))
 		return false;
 	for (int number = 1; number <= SIGRTMAX; number++)
-		if (number != SIGKILL && number != SIGSTOP && (number < 32 || number >= SIGRTMIN) && !sigismember(&blocked, number))
+		if (number != SIGKILL && number != SIGSTOP && (number < 32 || number >= SIGRTMIN) &&
+		    !sigismember(&blocked, number))
 			return false;
 	return true;
 }
@@ -77,7 +78,7 @@ static void come(bool is_caller)
 	pthread_cond_broadcast(&changed);
 }
 
-/* Names are given by the calling thread, which has given all of them when it comes itself. */
+/* Nobody goes on before all have come, the calling thread among them. */
 static int gather(struct script *script, uint64_t offset, uint64_t length)
 {
 	bool is_caller = pthread_equal(pthread_self(), crowd.caller) != 0;
