@@ -45,9 +45,24 @@ static bool pick_splice(struct gmemi_fill *fill)
 	return fill->row;
 }
 
+/* Somebody who has the same open file can make it append, and then nothing would be where it belongs. Memory of the
+ * library's own is sealed against growing: there it is an error of the write. */
+static int check_flags(const struct gmem *mem)
+{
+	int mode = mem->imported ? gmemi_sys_access_mode(gmemi_memory_shared_fd(mem)) : 0;
+
+	if (mode < 0)
+		return gmemi_failed(mode, "asking for the flags of the memory's file", NULL);
+	return mode & O_APPEND ? gmemi_refuse(-EBADFD, "somebody has set O_APPEND on the file of this memory") : 0;
+}
+
 int gmemi_fill_begin(struct gmemi_fill *fill, struct gmem *mem, enum gmem_mechanism forced, bool splices)
 {
+	int r = check_flags(mem);
+
 	*fill = (struct gmemi_fill){ .mem = mem, .forced = forced, .splices = splices };
+	if (r < 0)
+		return r;
 	return splices && !forced && pick_splice(fill) ? 0 : pick(fill);
 }
 
@@ -90,18 +105,26 @@ static int allocate(const struct gmem *mem, uint64_t offset, uint64_t length)
 	return 0;
 }
 
+/* What a userfaultfd may watch is only touched: a page that fallocate() made first would raise no event, and be zeros. */
+static bool touching_allocates(struct gmem *mem, const struct gmemi_mapping *m)
+{
+	return mem->need & GMEM_NEED_LAZY && !m->alias && gmemi_vm_has(mem->vm, GMEM_FEATURE_MADV_POPULATE);
+}
+
 int gmemi_fill_prepare_mapped(struct gmem *mem, const struct gmemi_mapping *m, uint64_t offset, uint64_t length)
 {
 	uint64_t first = gmemi_round_down(offset, mem->page_size);
 	uint64_t size = gmemi_round_down(offset + length - first + mem->page_size - 1, mem->page_size);
-	int r = allocate(mem, first, size);
+	int r = touching_allocates(mem, m) ? 0 : allocate(mem, first, size);
 
 	if (r < 0)
 		return r;
 	if (mem->need & GMEM_NEED_HIDDEN || !gmemi_vm_has(mem->vm, GMEM_FEATURE_MADV_POPULATE))
 		return 0; /* the kernel cannot reach hidden pages to populate them: the copy touches what is allocated */
 	r = gmemi_sys_advise(gmemi_mapping_at(m, first), size, MMANI_MADV_POPULATE_WRITE);
-	return r < 0 ? gmemi_failed(r, "madvise(MADV_POPULATE_WRITE)", "a private or poisoned page, a file cut short, a mapping that the program changed, or out of memory?") : 0;
+	return r < 0 ? gmemi_failed(r, "madvise(MADV_POPULATE_WRITE)",
+				    "a private or poisoned page, a file cut short, a changed mapping, or out of memory?")
+		     : 0;
 }
 
 int gmemi_fill_prepare(struct gmem *mem, uint64_t offset, uint64_t length)
@@ -128,12 +151,19 @@ int gmemi_fill_prepare(struct gmem *mem, uint64_t offset, uint64_t length)
 	return 0;
 }
 
+/* Through a mapping that a userfaultfd watches, whoever fills pages for it would wait for itself. */
+static int hold_to_fill(struct gmem *mem, uint64_t offset, uint64_t length, struct gmemi_mapping **m)
+{
+	return mem->need & GMEM_NEED_LAZY ? gmemi_mapping_hold_alias(mem, offset, length, m)
+					  : gmemi_mapping_hold_some(mem, offset, length, m);
+}
+
 static int put_by_mapping(struct gmem *mem, uint64_t offset, const unsigned char *data, uint64_t length, uint64_t *done)
 {
 	while (*done < length) {
 		uint64_t at = offset + *done, size;
 		struct gmemi_mapping *m;
-		int r = gmemi_mapping_hold_some(mem, at, length - *done, &m);
+		int r = hold_to_fill(mem, at, length - *done, &m);
 
 		if (r < 0)
 			return r;

@@ -22,6 +22,7 @@ struct gmemi_mapping {
 	bool placed;	    /* over a reservation of the caller, which gets it back */
 	bool own;	    /* made by the library for itself */
 	bool told;	    /* the caller has an address in it */
+	bool alias;	    /* for one step of one call: nobody else finds it, so no userfaultfd watches it */
 	unsigned int users; /* memslots, and calls that are using it */
 };
 
@@ -44,6 +45,7 @@ struct gmem {
 	pthread_mutex_t turn;	   /* passed on the way to `content`: who waits for it alone lets nobody by */
 	pthread_mutex_t lock;	   /* guards the next three */
 	struct gmemi_mapping *mappings;
+	bool imported;		   /* others may have the same open file, and change its flags */
 	bool exposed;		   /* somebody besides the library's own calls may touch the pages */
 	struct gmemi_begun *begun; /* of calls under way: the list; what is in it is under `content` */
 	atomic_uint slots;	   /* memslots bound */
@@ -76,6 +78,8 @@ int gmemi_mapping_hold(struct gmem *mem, uint64_t offset, uint64_t length, struc
 /* The same for as much as one mapping covers from offset on; where there is none, one of the whole memory is made if it can
  * be. */
 int gmemi_mapping_hold_some(struct gmem *mem, uint64_t offset, uint64_t length, struct gmemi_mapping **mapping);
+/* A mapping of the range that goes with its drop: filling through it meets no fault that somebody would have to serve. */
+int gmemi_mapping_hold_alias(struct gmem *mem, uint64_t offset, uint64_t length, struct gmemi_mapping **mapping);
 /* The one that has put offset at this address: -EINVAL if there is none. */
 int gmemi_mapping_hold_at(struct gmem *mem, uint64_t offset, uint64_t length, const void *address,
 			  struct gmemi_mapping **mapping);

@@ -77,12 +77,15 @@ static enum gmem_mechanism mechanism_of(enum gmem_backing backing)
 	}
 }
 
+/* Where every write goes to the end of the file, pwrite() writes there too, whatever its offset. */
 static int check_access(int fd)
 {
 	int mode = gmemi_sys_access_mode(fd);
 
 	if (mode < 0)
 		return gmemi_failed(mode, "asking how the file was opened", NULL);
+	if (mode & O_APPEND)
+		return gmemi_refuse(-EINVAL, "fd %d is open for appending (O_APPEND)", fd);
 	return mode == O_RDWR ? 0 : gmemi_refuse(-EINVAL, "fd %d is not open for reading and writing", fd);
 }
 
@@ -187,6 +190,7 @@ static int take(struct gmem *mem, int fd, uint64_t flags)
 	if (mem->fd < 0)
 		return gmemi_failed(mem->fd, "duplicating the fd", NULL);
 	mem->exposed = true;
+	mem->imported = true;
 	return gmemi_memory_add_map(mem);
 }
 

@@ -13,7 +13,7 @@
 static struct gmemi_mapping *find(struct gmem *mem, uint64_t offset, uint64_t length, bool writable)
 {
 	for (struct gmemi_mapping *m = mem->mappings; m; m = m->next)
-		if (m->writable == writable && gmemi_range_contains(m->offset, m->length, offset, length))
+		if (!m->alias && m->writable == writable && gmemi_range_contains(m->offset, m->length, offset, length))
 			return m;
 	return NULL;
 }
@@ -212,6 +212,21 @@ int gmemi_mapping_hold(struct gmem *mem, uint64_t offset, uint64_t length, struc
 	return r;
 }
 
+int gmemi_mapping_hold_alias(struct gmem *mem, uint64_t offset, uint64_t length, struct gmemi_mapping **mapping)
+{
+	int r;
+
+	round_out(mem, &offset, &length);
+	pthread_mutex_lock(&mem->lock);
+	r = add(mem, offset, length, true, NULL, mapping);
+	if (r == 0) {
+		(*mapping)->alias = true;
+		use(*mapping);
+	}
+	pthread_mutex_unlock(&mem->lock);
+	return r;
+}
+
 /* The whole memory is mapped where that can be: a memslot that is bound later uses the same mapping, and what was populated
  * through it is mapped already: measured, that saves a third of the guest's first touch. */
 static int add_whole(struct gmem *mem, uint64_t offset, uint64_t length, struct gmemi_mapping **mapping)
@@ -251,7 +266,7 @@ int gmemi_mapping_hold_at(struct gmem *mem, uint64_t offset, uint64_t length, co
 
 	pthread_mutex_lock(&mem->lock);
 	m = mem->mappings;
-	while (m && !(m->writable && gmemi_range_contains(m->offset, m->length, offset, length) &&
+	while (m && !(!m->alias && m->writable && gmemi_range_contains(m->offset, m->length, offset, length) &&
 		      gmemi_mapping_at(m, offset) == address))
 		m = m->next;
 	if (m) {
@@ -285,7 +300,7 @@ static int remove_mapping(struct gmem *mem, struct gmemi_mapping *m)
 /* Made for one call or memslot, and known to nobody else. One of the whole memory stays: the next call or memslot uses it. */
 static bool is_window(const struct gmem *mem, const struct gmemi_mapping *m)
 {
-	return m->own && !m->told && m->length < mem->length;
+	return m->alias || (m->own && !m->told && m->length < mem->length);
 }
 
 void gmemi_mapping_drop(struct gmem *mem, struct gmemi_mapping *mapping)
@@ -301,6 +316,8 @@ void gmemi_mapping_drop(struct gmem *mem, struct gmemi_mapping *mapping)
  * the range stay. */
 static bool is_meant(const struct gmemi_mapping *m, uint64_t offset, uint64_t length)
 {
+	if (m->alias)
+		return false;
 	return m->own ? gmemi_range_contains(offset, length, m->offset, m->length)
 		      : gmemi_range_overlaps(offset, length, m->offset, m->length);
 }

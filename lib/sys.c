@@ -159,7 +159,7 @@ int gmemi_sys_access_mode(int fd)
 {
 	int64_t r = outcome(fcntl(fd, F_GETFL));
 
-	return r < 0 ? (int)r : (int)(r & O_ACCMODE);
+	return r < 0 ? (int)r : (int)(r & (O_ACCMODE | O_APPEND));
 }
 
 static enum gmemi_file_type type_of(mode_t mode)
@@ -353,7 +353,7 @@ int gmemi_sys_userfaultfd(int device, int flags)
 
 int gmemi_sys_policy(void *address, uint64_t length, int mode, const uint64_t *mask, uint32_t words)
 {
-	unsigned long bits = words ? words * 64ul + 1 : 0; /* the kernel takes one off */
+	unsigned long bits = words * 64ul + 1; /* the kernel takes one off */
 
 	return nothing(syscall(SYS_mbind, address, (unsigned long)length, mode, mask, bits, 0));
 }

@@ -28,7 +28,7 @@ int gmemi_sys_seal(int fd, int seals);
 int64_t gmemi_sys_seek(int fd, uint64_t offset, int whence);
 /* The seals, F_SEAL_*; -EINVAL for files that take none. */
 int gmemi_sys_seals(int fd);
-/* O_RDONLY, O_WRONLY or O_RDWR. */
+/* O_RDONLY, O_WRONLY or O_RDWR, with O_APPEND. */
 int gmemi_sys_access_mode(int fd);
 
 enum gmemi_file_type { GMEMI_FILE_OTHER, GMEMI_FILE_REGULAR, GMEMI_FILE_PIPE };

@@ -212,10 +212,10 @@ GMEM_API int gmem_create(struct gmem_vm *vm, uint64_t length, struct gmem **mem,
  * @param mem     out: the handle; give it up with gmem_destroy()
  * @param opts    options, or NULL
  * @return 0; -EINVAL a NULL argument, a bad length or option, `fd` is no file of these kinds (a file on a disk is none),
- *         is not open for reading and writing or sealed against writing, or it could shrink (no F_SEAL_SHRINK, and
- *         GMEM_IMPORT_UNSEALED was not said); -E2BIG an option of a later library; -EOPNOTSUPP a need does not hold of it,
- *         or cannot be seen of a file (GMEM_NEED_HIDDEN); -EBADF `fd` is not open; codes of gmem_create() where what is
- *         needed is withheld; -EMFILE or -ENFILE no fd left; -ENOMEM; -ESTALE after fork
+ *         is not open for reading and writing, is open for appending or sealed against writing, or it could shrink (no
+ *         F_SEAL_SHRINK, and GMEM_IMPORT_UNSEALED was not said); -E2BIG an option of a later library; -EOPNOTSUPP a need
+ *         does not hold of it, or cannot be seen of a file (GMEM_NEED_HIDDEN); -EBADF `fd` is not open; codes of
+ *         gmem_create() where what is needed is withheld; -EMFILE or -ENFILE no fd left; -ENOMEM; -ESTALE after fork
  *
  * @threads{any} @blocks{bounded}
  * @kernel{memfd: any; guest_memfd that can be mapped: 6.18 (told by the magic of its file system from 6.19 on\, before by

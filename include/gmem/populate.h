@@ -88,10 +88,11 @@ struct gmem_prefault_opts {
  * @param data    `length` readable bytes, at any alignment, read in the call
  * @param done    out, may be NULL, else always written: bytes dealt with
  * @param opts    options, or NULL
- * @return 0; -EINVAL a bad argument or option, or part of a page in memory that only takes whole pages (no GMEM_NEED_MAPPABLE);
- *         -E2BIG an option of a later library; -EOPNOTSUPP nothing here can fill this memory, or the forced mechanism cannot;
- *         -ECANCELED the progress callback said stop; -ENOMEM, -ENOSPC or -EFAULT of the kernel: out of memory or huge pages;
- *         -EFBIG RLIMIT_FSIZE was lowered below the memory; -ESTALE after fork
+ * @return 0; -EINVAL a bad argument or option, or part of a page in memory that only takes whole pages (no
+ *         GMEM_NEED_MAPPABLE); -EBADFD the memory was imported, and somebody has set O_APPEND on its file; -E2BIG an
+ *         option of a later library; -EOPNOTSUPP nothing here can fill this memory, or the forced mechanism cannot;
+ *         -ECANCELED the progress callback said stop; -ENOMEM, -ENOSPC or -EFAULT of the kernel: out of memory or huge
+ *         pages; -EFBIG RLIMIT_FSIZE was lowered below the memory; -ESTALE after fork
  *
  * @threads{any} @blocks{bounded} @kernel{memfd: any; guest_memfd: 6.18} @since{0.1}
  */

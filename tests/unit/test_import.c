@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -19,6 +20,7 @@
 #include <gmem/populate.h>
 #include <gmem/vm.h>
 
+#include "content.h"
 #include "fakekvm.h"
 #include "files.h"
 #include "handles.h"
@@ -308,6 +310,42 @@ static void secret_memory_is_refused(void **state)
 	close(fd);
 }
 
+/* pwrite() to such a file goes to its end, wherever it should go. */
+static void a_file_that_appends_is_refused(void **state)
+{
+	int fd = memfd_of(PAGES * page(), 0, F_SEAL_SHRINK), again = reopened(fd, O_RDWR | O_APPEND);
+
+	(void)state;
+	vm = open_vm(-1);
+	refused(vm, again, 0, 0, 0, -EINVAL, "O_APPEND");
+	gmem_vm_close(vm);
+	close(again);
+	close(fd);
+}
+
+static void a_file_that_is_made_to_append_is_not_filled(void **state)
+{
+	int fd = memfd_of(PAGES * page(), 0, F_SEAL_SHRINK);
+	unsigned char *content = buffer(page(), 'a');
+	struct gmem *mem;
+	uint64_t done = 77;
+
+	(void)state;
+	vm = open_vm(-1);
+	mem = imported(vm, fd, 0, 0, 0);
+	assert_int_equal(fcntl(fd, F_SETFL, O_APPEND), 0); /* the same open file */
+	bad("gmem_populate", gmem_populate(mem, 0, page(), content, &done, NULL), -EBADFD, "O_APPEND");
+	assert_int_equal(done, 0);
+	assert_int_equal(lseek(fd, 0, SEEK_END), PAGES * page());
+	assert_int_equal(fcntl(fd, F_SETFL, 0), 0);
+	assert_int_equal(gmem_populate(mem, 0, page(), content, &done, NULL), 0);
+	assert_only(mem, PAGES * page(), 0, content, page());
+	gmem_destroy(mem);
+	gmem_vm_close(vm);
+	free(content);
+	close(fd);
+}
+
 static void a_file_must_be_open_for_reading_and_writing(void **state)
 {
 	static const int flags[] = { O_RDONLY, O_WRONLY, O_PATH };
@@ -397,6 +435,8 @@ static const struct gt_test tests[] = {
 	GT(what_is_no_memory_is_refused, GT_NEEDS_NOTHING),
 	GT(secret_memory_is_refused, GT_NEEDS_NOTHING),
 	GT(a_file_must_be_open_for_reading_and_writing, GT_NEEDS_NOTHING),
+	GT(a_file_that_appends_is_refused, GT_NEEDS_NOTHING),
+	GT(a_file_that_is_made_to_append_is_not_filled, GT_NEEDS_NOTHING),
 	GT(a_file_sealed_against_writing_is_refused, GT_NEEDS_NOTHING),
 	GT(bad_arguments_are_refused, GT_NEEDS_NOTHING),
 	GT(after_a_fork_the_vm_is_stale, GT_NEEDS_NOTHING),

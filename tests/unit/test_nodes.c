@@ -136,6 +136,8 @@ static void any_number_of_words_will_do(void **state)
 	for (uint32_t words = 1; words <= WORDS; words++)
 		assert_int_equal(gmem_set_nodes(memory.mem, 0, page(), first_node, words, NULL), 0);
 	assert_policies(gmem_get_fd(memory.mem, GMEM_FD_MEMORY), 0, 1, MPOL_BIND);
+	assert_int_equal(gmem_set_nodes(memory.mem, 0, page(), first_node, 0, NULL), 0); /* the mask is not read */
+	assert_policies(gmem_get_fd(memory.mem, GMEM_FD_MEMORY), 0, 1, MPOL_DEFAULT);
 	end_memory(&memory);
 }
 
