@@ -87,13 +87,25 @@ void gmemi_input_end(struct gmemi_input *input)
 		gmemi_source_release(input->source);
 }
 
+/* Past the last data: up to where the file ends, but no further than where it ended when the call began. What has come since
+ * may be data that came after it was asked for. */
+static int64_t hole_at_the_end(const struct gmemi_input *input)
+{
+	int64_t end = gmemi_sys_seek(input->fd, 0, SEEK_END);
+
+	return end > (int64_t)input->size ? (int64_t)input->size : end;
+}
+
 /* Files that know no holes say EINVAL; and past the last data (ENXIO) the end of the file has to be found by reading. */
 static uint64_t hole_in_file(const struct gmemi_input *input, uint64_t position, uint64_t length)
 {
-	int64_t data = gmemi_sys_seek(input->fd, position, SEEK_DATA);
+	int64_t data;
 
+	if (position > INT64_MAX)
+		return 0;
+	data = gmemi_sys_seek(input->fd, position, SEEK_DATA);
 	if (data == -ENXIO)
-		data = gmemi_sys_seek(input->fd, 0, SEEK_END);
+		data = hole_at_the_end(input);
 	return data <= (int64_t)position ? 0 : gmemi_min(length, (uint64_t)data - position);
 }
 

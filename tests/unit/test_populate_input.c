@@ -14,6 +14,7 @@
 #include <gmem/vm.h>
 
 #include "handles.h"
+#include "populate_input.h"
 
 #define PAGES 64
 
@@ -37,6 +38,34 @@ static void tear_down(int fd)
 	gmem_destroy(mem);
 	gmem_vm_close(vm);
 	close(fd);
+}
+
+/* What came after the call began may be data that came after it was asked for: only reading tells. */
+static void a_hole_ends_where_the_file_ended(void **state)
+{
+	struct gmemi_input input;
+	int fd = set_up();
+
+	(void)state;
+	assert_int_equal(gmemi_input_from_fd(&input, fd, 0), 0);
+	assert_int_equal(gmemi_input_hole(&input, 60 * page(), 100 * page()), 4 * page());
+	assert_int_equal(ftruncate(fd, (off_t)(2 * PAGES * page())), 0);
+	assert_int_equal(gmemi_input_hole(&input, 60 * page(), 100 * page()), 4 * page());
+	assert_int_equal(gmemi_input_hole(&input, PAGES * page(), 100 * page()), 0);
+	gmemi_input_end(&input);
+	tear_down(fd);
+}
+
+static void no_file_has_a_hole_beyond_every_file(void **state)
+{
+	struct gmemi_input input;
+	int fd = set_up();
+
+	(void)state;
+	assert_int_equal(gmemi_input_from_fd(&input, fd, INT64_MAX - page()), 0);
+	assert_int_equal(gmemi_input_hole(&input, 2 * page(), page()), 0);
+	gmemi_input_end(&input);
+	tear_down(fd);
 }
 
 static int stop(void *user, uint64_t done, uint64_t length)
@@ -132,6 +161,8 @@ static const struct gt_test tests[] = {
 	GT(the_callers_locks_stay, GT_NEEDS_NOTHING),
 	GT(flags_of_the_fd_stay, GT_NEEDS_NOTHING),
 	GT(an_input_without_permissions_is_read_through_its_fd, GT_NEEDS_NOTHING),
+	GT(a_hole_ends_where_the_file_ended, GT_NEEDS_NOTHING),
+	GT(no_file_has_a_hole_beyond_every_file, GT_NEEDS_NOTHING),
 };
 
 GT_MAIN("populate_input", tests)
