@@ -51,12 +51,29 @@ static int check(const struct gmem *mem, uint64_t offset, uint64_t length, const
 static int check_honoured(struct gmem *mem)
 {
 	enum gmem_backing backing = gmemi_memory_shared_backing(mem);
+	int64_t magic;
 
 	if (backing == GMEM_BACKING_HUGETLB)
 		return gmemi_refuse(-EOPNOTSUPP, "files on huge pages keep no policy: the kernel would ignore it");
-	if (backing == GMEM_BACKING_GUEST_MEMFD && gmemi_sys_magic(gmemi_memory_shared_fd(mem)) != KVMI_GUEST_MEMFD_MAGIC)
+	if (backing != GMEM_BACKING_GUEST_MEMFD)
+		return 0;
+	magic = gmemi_sys_magic(gmemi_memory_shared_fd(mem));
+	if (magic < 0)
+		return gmemi_failed((int)magic, "fstatfs() of the memory", NULL);
+	if (magic != KVMI_GUEST_MEMFD_MAGIC)
 		return gmemi_refuse(-EOPNOTSUPP, "this kernel ignores the policy of a guest_memfd: that needs 6.19");
 	return 0;
+}
+
+/* The kernel leaves the file alone when the policy is that of the mapping already, whatever another mapping has done to the
+ * file since: another one in between makes it listen. A policy that it refuses must change nothing, so it comes first too. */
+static int apply(void *at, uint64_t length, int mode, const uint64_t *mask, uint32_t words)
+{
+	int r = gmemi_sys_policy(at, length, mode, mask, words);
+
+	if (r == 0)
+		r = gmemi_sys_policy(at, length, MMANI_MPOL_LOCAL, NULL, 0);
+	return r < 0 ? r : gmemi_sys_policy(at, length, mode, mask, words);
 }
 
 static int set(struct gmem *mem, uint64_t offset, uint64_t length, int mode, const uint64_t *mask, uint32_t words)
@@ -66,7 +83,7 @@ static int set(struct gmem *mem, uint64_t offset, uint64_t length, int mode, con
 
 	if (r < 0)
 		return r;
-	r = gmemi_sys_policy(gmemi_mapping_at(m, offset), length, mode, mask, words);
+	r = apply(gmemi_mapping_at(m, offset), length, mode, mask, words);
 	gmemi_mapping_drop(mem, m);
 	if (r == -ENOSYS)
 		return gmemi_refuse(-EOPNOTSUPP, "this kernel has no NUMA policies");

@@ -13,6 +13,7 @@
 #define MMANI_MPOL_DEFAULT 0
 #define MMANI_MPOL_BIND 2
 #define MMANI_MPOL_INTERLEAVE 3
+#define MMANI_MPOL_LOCAL 4
 #define MMANI_MPOL_PREFERRED_MANY 5 /* 5.15 */
 
 /* Numbers that are the same on every architecture but alpha. */

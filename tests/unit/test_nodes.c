@@ -141,6 +141,24 @@ static void any_number_of_words_will_do(void **state)
 	end_memory(&memory);
 }
 
+/* A mapping of the program's, a window of the library's, and the mapping again: the last one said holds, not the first. */
+static void the_last_word_counts(void **state)
+{
+	void *address;
+
+	(void)state;
+	want_policies();
+	memory = make_memory(MEMFD, PAGES * page());
+	assert_int_equal(set(0, 1, GMEM_NODES_INTERLEAVE), 0);
+	assert_int_equal(gmem_map(memory.mem, 0, PAGES * page(), &address, NULL), 0);
+	assert_int_equal(set(0, PAGES, GMEM_NODES_BIND), 0);
+	assert_int_equal(gmem_unmap(memory.mem, 0, PAGES * page()), 0);
+	assert_int_equal(set(0, 2, GMEM_NODES_INTERLEAVE), 0);
+	assert_int_equal(gmem_set_nodes(memory.mem, 0, PAGES * page(), NULL, 0, NULL), 0);
+	assert_policies(gmem_get_fd(memory.mem, GMEM_FD_MEMORY), 0, PAGES, MPOL_DEFAULT);
+	end_memory(&memory);
+}
+
 /* What is refused */
 
 #define BAD(code, word, ...) (spoil_sentence(), bad("gmem_set_nodes", gmem_set_nodes(__VA_ARGS__), code, word))
@@ -313,6 +331,7 @@ static const struct gt_test tests[] = {
 	GT(the_shared_half_of_a_pair_keeps_it, GT_NEEDS_NOTHING),
 	GT(mappings_of_the_caller_are_left_alone, GT_NEEDS_NOTHING),
 	GT(any_number_of_words_will_do, GT_NEEDS_NOTHING),
+	GT(the_last_word_counts, GT_NEEDS_NOTHING),
 	GT(bad_ranges_are_refused, GT_NEEDS_NOTHING),
 	GT(bad_masks_are_refused, GT_NEEDS_NOTHING),
 	GT(bad_options_are_refused, GT_NEEDS_NOTHING),
