@@ -49,11 +49,11 @@ static bool pick_splice(struct gmemi_fill *fill)
  * library's own is sealed against growing: there it is an error of the write. */
 static int check_flags(const struct gmem *mem)
 {
-	int mode = mem->imported ? gmemi_sys_access_mode(gmemi_memory_shared_fd(mem)) : 0;
+	int flags = mem->imported ? gmemi_sys_open_flags(gmemi_memory_shared_fd(mem)) : 0;
 
-	if (mode < 0)
-		return gmemi_failed(mode, "asking for the flags of the memory's file", NULL);
-	return mode & O_APPEND ? gmemi_refuse(-EBADFD, "somebody has set O_APPEND on the file of this memory") : 0;
+	if (flags < 0)
+		return gmemi_failed(flags, "asking for the flags of the memory's file", NULL);
+	return flags & O_APPEND ? gmemi_refuse(-EBADFD, "somebody has set O_APPEND on the file of this memory") : 0;
 }
 
 int gmemi_fill_begin(struct gmemi_fill *fill, struct gmem *mem, enum gmem_mechanism forced, bool splices)
@@ -259,7 +259,7 @@ int gmemi_fill_put(struct gmemi_fill *fill, uint64_t offset, const unsigned char
 	}
 }
 
-/* One question about much, which is quick where there is nothing. */
+/* One question, which is quick where there is nothing. Asked about more and more, so that no answer costs more than it tells. */
 static bool has_nothing(struct gmem *mem, uint64_t offset, uint64_t length)
 {
 	uint64_t pages;
@@ -269,28 +269,45 @@ static bool has_nothing(struct gmem *mem, uint64_t offset, uint64_t length)
 
 static bool run_in_guest_memfd(struct gmem *mem, uint64_t offset, uint64_t *length, bool *there)
 {
+	uint64_t most = *length;
+
 	*there = false;
-	if (*length > MUCH && has_nothing(mem, offset, *length))
+	*length = gmemi_min(most, MUCH);
+	if (most > MUCH && has_nothing(mem, offset, *length)) {
+		while (*length < most && has_nothing(mem, offset, gmemi_min(most, *length * 2)))
+			*length = gmemi_min(most, *length * 2);
 		return true;
+	}
 	/* What mincore() does not show has never been written: it is zeros. */
 	return gmemi_memory_mappable(mem) && gmemi_run_by_mincore(mem, offset, length, there);
 }
 
-uint64_t gmemi_fill_extent(struct gmem *mem, uint64_t offset, uint64_t length, bool *absent)
+/* As far as pages from offset on are alike in the file. False = the kernel does not say. */
+static bool run_in_file(struct gmem *mem, uint64_t offset, uint64_t *length, bool *there)
 {
-	uint64_t part = length;
-	bool there = true, known = false;
-
 	switch (gmemi_memory_shared_backing(mem)) {
-	case GMEM_BACKING_MEMFD:
-		known = gmemi_run_by_seek(gmemi_memory_shared_fd(mem), mem->page_size, offset, &part, &there);
-		break;
+	case GMEM_BACKING_MEMFD: /* lseek() looks as far as there is data, whatever is asked for: all of that is worth knowing */
+		*length = mem->length - offset;
+		return gmemi_run_by_seek(gmemi_memory_shared_fd(mem), mem->page_size, offset, length, there);
 	case GMEM_BACKING_GUEST_MEMFD:
-		known = run_in_guest_memfd(mem, offset, &part, &there);
-		break;
+		return run_in_guest_memfd(mem, offset, length, there);
 	default: /* hugetlbfs tells nothing */
-		break;
+		return false;
 	}
-	*absent = known && !there;
-	return known ? part : length;
+}
+
+uint64_t gmemi_fill_extent(struct gmem *mem, uint64_t offset, uint64_t length, bool *absent, struct gmemi_known *known)
+{
+	uint64_t run = length;
+	bool there = true;
+
+	*absent = false;
+	if (gmemi_range_contains(known->offset, known->length, offset, 1))
+		return gmemi_min(length, known->offset + known->length - offset);
+	if (!run_in_file(mem, offset, &run, &there))
+		return length;
+	*absent = !there;
+	if (there)
+		*known = (struct gmemi_known){ offset, run };
+	return gmemi_min(length, run);
 }

@@ -53,8 +53,13 @@ int gmemi_fill_splice_file(struct gmem *mem, uint64_t offset, uint64_t length, s
 int gmemi_fill_prepare(struct gmem *mem, uint64_t offset, uint64_t length);
 /* The same within a mapping that is held. */
 int gmemi_fill_prepare_mapped(struct gmem *mem, const struct gmemi_mapping *m, uint64_t offset, uint64_t length);
+/* A range of pages that were there when they were last looked at: asking again would cost as much as the range is long. */
+struct gmemi_known {
+	uint64_t offset, length;
+};
+
 /* How many bytes from offset on, at most length, are alike in this: surely absent from the file (*absent), or perhaps there.
- * Both are multiples of the page size. */
-uint64_t gmemi_fill_extent(struct gmem *mem, uint64_t offset, uint64_t length, bool *absent);
+ * Both are multiples of the page size. known is the caller's, zeros at first, for questions in rising order. */
+uint64_t gmemi_fill_extent(struct gmem *mem, uint64_t offset, uint64_t length, bool *absent, struct gmemi_known *known);
 
 #endif

@@ -80,13 +80,13 @@ static enum gmem_mechanism mechanism_of(enum gmem_backing backing)
 /* Where every write goes to the end of the file, pwrite() writes there too, whatever its offset. */
 static int check_access(int fd)
 {
-	int mode = gmemi_sys_access_mode(fd);
+	int flags = gmemi_sys_open_flags(fd);
 
-	if (mode < 0)
-		return gmemi_failed(mode, "asking how the file was opened", NULL);
-	if (mode & O_APPEND)
+	if (flags < 0)
+		return gmemi_failed(flags, "asking how the file was opened", NULL);
+	if (flags & O_APPEND)
 		return gmemi_refuse(-EINVAL, "fd %d is open for appending (O_APPEND)", fd);
-	return mode == O_RDWR ? 0 : gmemi_refuse(-EINVAL, "fd %d is not open for reading and writing", fd);
+	return (flags & O_ACCMODE) == O_RDWR ? 0 : gmemi_refuse(-EINVAL, "fd %d is not open for reading and writing", fd);
 }
 
 /* A guest_memfd cannot change its size, and takes no seals. */

@@ -18,20 +18,35 @@ struct job {
 	struct gmem_populate_opts opts;
 	struct gmemi_input input;
 	uint64_t offset, length, done;
+	struct gmemi_known known; /* of next_piece() */
 	struct gmemi_lane one, *lanes; /* one is enough for one thread */
 	uint32_t count;
 };
 
-/* To a multiple of the chunk, so that no page is divided: the next one, or the last within a hole, however long. */
+/* Bytes from a page on that are passed over in one: a hole of the file, where the memory has nothing either. */
+static uint64_t passed_over(struct job *job, uint64_t offset, uint64_t left)
+{
+	uint64_t size = job->mem->page_size, hole;
+	bool absent;
+
+	if (job->input.kind != GMEMI_INPUT_FILE || job->opts.flags & GMEM_POPULATE_KEEP_ZEROS || !gmemi_aligned(offset, size))
+		return 0;
+	hole = (uint64_t)gmemi_input_hole(&job->input, offset - job->offset, left); /* of a file: never an error */
+	hole = gmemi_round_down(hole, size);
+	if (hole <= job->opts.chunk)
+		return 0;
+	hole = gmemi_fill_extent(job->mem, offset, hole, &absent, &job->known);
+	return absent ? hole : 0;
+}
+
+/* To a multiple of the chunk, so that no page is divided: the next one, or the last within what is passed over. */
 static uint64_t next_piece(void *context, uint64_t offset, uint64_t left)
 {
-	const struct job *job = context;
-	uint64_t chunk = job->opts.chunk, piece = gmemi_min(left, chunk - offset % chunk), hole = 0, beyond;
+	struct job *job = context;
+	uint64_t chunk = job->opts.chunk, piece = gmemi_min(left, chunk - offset % chunk);
+	uint64_t pass = passed_over(job, offset, left), beyond = (offset + pass) % chunk;
 
-	if (job->input.kind == GMEMI_INPUT_FILE && !(job->opts.flags & GMEM_POPULATE_KEEP_ZEROS))
-		hole = (uint64_t)gmemi_input_hole(&job->input, offset - job->offset, left); /* of a file: never an error */
-	beyond = (offset + hole) % chunk;
-	return hole > piece ? hole - beyond : piece;
+	return pass > piece ? pass - beyond : piece;
 }
 
 static int do_piece(void *context, uint32_t lane, uint64_t offset, uint64_t length, uint64_t *done)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "populate_input.h"
 
+#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -10,7 +11,8 @@
 #include "source.h"
 #include "sys.h"
 
-#define ALIGNMENT 4096 /* a file that was opened O_DIRECT wants the buffer so */
+#define ALIGNMENT 4096 /* of what a file that was opened O_DIRECT is asked for, and of the buffer */
+#define SECTOR 512	/* what every such file gives, but at its end */
 
 void gmemi_input_from_buffer(struct gmemi_input *input, const void *data)
 {
@@ -30,10 +32,14 @@ static int check_readable(const struct gmemi_input *input)
 static int look_at(struct gmemi_input *input, int64_t where)
 {
 	struct gmemi_file about;
-	int r = gmemi_sys_describe(input->fd, &about);
+	int r = gmemi_sys_describe(input->fd, &about), flags;
 
 	if (r < 0)
 		return gmemi_failed(r, "fstat() of the input", NULL);
+	flags = gmemi_sys_open_flags(input->fd);
+	if (flags < 0)
+		return gmemi_failed(flags, "asking how the input was opened", NULL);
+	input->blocks = flags & O_DIRECT && input->kind == GMEMI_INPUT_FILE;
 	input->pipe = about.type == GMEMI_FILE_PIPE;
 	if (about.type == GMEMI_FILE_REGULAR) {
 		input->before = where;
@@ -143,7 +149,7 @@ static int make_buffer(struct gmemi_reader *reader)
 
 	if (reader->memory)
 		return 0;
-	reader->memory = gmemi_alloc(1, reader->room + ALIGNMENT);
+	reader->memory = gmemi_alloc(1, reader->room + 2 * ALIGNMENT); /* the buffer, and one block more */
 	if (!reader->memory)
 		return -ENOMEM;
 	start = (uintptr_t)reader->memory + ALIGNMENT - 1;
@@ -160,23 +166,16 @@ static int64_t read_some(const struct gmemi_reader *reader, uint64_t at, size_t 
 	return gmemi_sys_read(input->fd, reader->buffer + have, want - have);
 }
 
-/* Of a file the rest of a block is read too, and left: one that was opened O_DIRECT gives whole blocks only. The room has
- * whole blocks. */
-static size_t to_ask_for(const struct gmemi_reader *reader, size_t want)
-{
-	return reader->input->kind == GMEMI_INPUT_FILE ? (want + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT : want;
-}
-
 /* Until there is as much as is wanted, so that pages stay whole. What was read before a failure counts: the failure comes
  * next. */
 static int64_t read_all(struct gmemi_reader *reader, uint64_t at, size_t want)
 {
-	size_t have = 0, ask = to_ask_for(reader, want);
+	size_t have = 0;
 	int64_t r = reader->failure;
 
 	reader->failure = 0;
 	while (r >= 0 && have < want) {
-		r = read_some(reader, at, have, ask);
+		r = read_some(reader, at, have, want);
 		if (r == 0)
 			break;
 		if (r > 0)
@@ -185,7 +184,28 @@ static int64_t read_all(struct gmemi_reader *reader, uint64_t at, size_t want)
 	if (r < 0 && have == 0)
 		return gmemi_failed((int)r, "reading the input", NULL);
 	reader->failure = r < 0 ? (int)r : 0;
-	return (int64_t)gmemi_min(have, want);
+	return (int64_t)have;
+}
+
+/* The same of a file that gives whole blocks only: those that the wanted bytes lie in, of which *head are before them. Less
+ * than a sector is its end, behind which it must not be asked. */
+static int64_t read_blocks(struct gmemi_reader *reader, uint64_t at, size_t want, size_t *head)
+{
+	uint64_t position = reader->input->base + at, first = gmemi_round_down(position, ALIGNMENT);
+	size_t have = 0, ask;
+	int64_t r = 0;
+
+	*head = (size_t)(position - first);
+	ask = (size_t)gmemi_round_down(*head + want + ALIGNMENT - 1, ALIGNMENT);
+	while (have < *head + want && have % SECTOR == 0) {
+		r = gmemi_sys_pread(reader->input->fd, reader->buffer + have, ask - have, first + have);
+		if (r <= 0)
+			break;
+		have += (size_t)r;
+	}
+	if (r < 0 && have <= *head)
+		return gmemi_failed((int)r, "reading the input", NULL);
+	return have > *head ? (int64_t)gmemi_min(have - *head, want) : 0;
 }
 
 static int64_t ask_source(const struct gmemi_reader *reader, uint64_t at, size_t want)
@@ -199,8 +219,8 @@ static int64_t ask_source(const struct gmemi_reader *reader, uint64_t at, size_t
 
 int64_t gmemi_reader_next(struct gmemi_reader *reader, uint64_t at, uint64_t length, const unsigned char **data)
 {
-	size_t want = (size_t)gmemi_min(length, reader->room);
-	int r;
+	size_t want = (size_t)gmemi_min(length, reader->room), head = 0;
+	int64_t r;
 
 	if (reader->input->kind == GMEMI_INPUT_BUFFER) {
 		*data = reader->input->data + at;
@@ -209,6 +229,10 @@ int64_t gmemi_reader_next(struct gmemi_reader *reader, uint64_t at, uint64_t len
 	r = make_buffer(reader);
 	if (r < 0)
 		return r;
-	*data = reader->buffer;
-	return reader->input->kind == GMEMI_INPUT_SOURCE ? ask_source(reader, at, want) : read_all(reader, at, want);
+	if (reader->input->kind == GMEMI_INPUT_SOURCE)
+		r = ask_source(reader, at, want);
+	else
+		r = reader->input->blocks ? read_blocks(reader, at, want, &head) : read_all(reader, at, want);
+	*data = reader->buffer + head;
+	return r;
 }

@@ -19,6 +19,7 @@ struct gmemi_input {
 	struct gmem_source *source;
 	int fd;
 	bool pipe;	/* a stream that is one */
+	bool blocks;	/* a file that was opened O_DIRECT: whole blocks, at whole blocks */
 	uint64_t base;	/* in a file or source */
 	uint64_t size;	/* of a file when the call began, 0 = not known */
 	int64_t before; /* of a regular file, which may have holes: its own offset, put back at the end; else -1 */

@@ -6,8 +6,10 @@
 #include "range.h"
 #include "sys.h"
 
-/* What goes through a buffer: it stays in the second-level cache. A step larger than this is read straight. */
-#define BUFFER (UINT64_C(256) << 10)
+/* What goes through a buffer at a time. Of a file, measured: with 256 KiB allocating and mapping in small steps costs more
+ * than the cache saves, with 2 MiB the cache has lost it. What others send or make comes sooner in smaller parts. */
+#define FILE_BUFFER (UINT64_C(1) << 20)
+#define OTHER_BUFFER (UINT64_C(256) << 10)
 
 static struct gmem *memory_of(const struct gmemi_lane *lane)
 {
@@ -123,7 +125,7 @@ static int store_zeros(struct gmemi_lane *lane, const unsigned char *data, uint6
 {
 	while (length) {
 		bool absent;
-		uint64_t part = gmemi_fill_extent(memory_of(lane), lane->at, length, &absent);
+		uint64_t part = gmemi_fill_extent(memory_of(lane), lane->at, length, &absent, &lane->known);
 		int r = 0;
 
 		if (absent)
@@ -193,12 +195,12 @@ static int ended(const struct gmemi_lane *lane)
 	return gmemi_refuse(-ENODATA, "the input ended after %llu bytes", (unsigned long long)(lane->at - lane->origin));
 }
 
-/* Ends with a page, so that a page which is zeros is seen as a whole, and what follows begins with one. */
+/* Ends with a page, so that a page which is zeros is seen as a whole, and what follows begins with one; or with a block. */
 static uint64_t next_read(const struct gmemi_lane *lane, uint64_t left)
 {
 	uint64_t size = memory_of(lane)->page_size, room = lane->reader.room;
 
-	if (lane->reader.input->kind == GMEMI_INPUT_BUFFER || size > room)
+	if (lane->reader.input->kind == GMEMI_INPUT_BUFFER || lane->reader.input->blocks || size > room)
 		return left;
 	return gmemi_min(left, room - lane->at % size);
 }
@@ -247,10 +249,11 @@ static void advance(struct gmemi_lane *lane, uint64_t done, uint64_t freed)
  * O_DIRECT wants them. Zeros that are to be left out must then be pages that are absent, of memory that nobody else
  * touches: they are allocated, read and freed again, which pays where there are few. Memory with a page map is filled
  * from a buffer, where a slow file holds no lock. */
-static uint64_t straight(const struct gmemi_lane *lane, uint64_t left, bool *absent)
+static uint64_t straight(struct gmemi_lane *lane, uint64_t left, bool *absent)
 {
 	struct gmem *mem = memory_of(lane);
 	uint64_t length = gmemi_round_down(in_file(lane, left), mem->page_size);
+	bool buffered;
 
 	*absent = false;
 	if (lane->reader.input->kind != GMEMI_INPUT_FILE || gmemi_fill_mechanism(&lane->fill) != GMEM_MECH_MAPPING || mem->map)
@@ -259,8 +262,11 @@ static uint64_t straight(const struct gmemi_lane *lane, uint64_t left, bool *abs
 		return 0;
 	if (lane->keep_zeros)
 		return length;
-	length = gmemi_fill_extent(mem, lane->at, length, absent);
-	return *absent && (lane->sparse || gmemi_memory_exposed(mem)) ? 0 : length;
+	buffered = lane->sparse || gmemi_memory_exposed(mem);
+	if (buffered && mem->page_size < lane->reader.room)
+		length = gmemi_min(length, lane->reader.room); /* further nothing comes of knowing */
+	length = gmemi_fill_extent(mem, lane->at, length, absent, &lane->known);
+	return *absent && buffered ? 0 : length;
 }
 
 /* *moved: false = the mechanism turned out absent, or the file ended: another way has to be taken. */
@@ -323,7 +329,7 @@ static int step_by_splice(struct gmemi_lane *lane, uint64_t left)
 /* --- steps ------------------------------------------------------------------------------------------------------------ */
 
 /* Bytes that need neither be read nor written: a hole there, nothing here. */
-static int64_t passable(const struct gmemi_lane *lane, uint64_t left)
+static int64_t passable(struct gmemi_lane *lane, uint64_t left)
 {
 	struct gmem *mem = memory_of(lane);
 	uint64_t part;
@@ -338,7 +344,7 @@ static int64_t passable(const struct gmemi_lane *lane, uint64_t left)
 	hole = (int64_t)gmemi_round_down((uint64_t)hole, mem->page_size);
 	if (!hole)
 		return 0;
-	part = gmemi_fill_extent(mem, lane->at, (uint64_t)hole, &absent);
+	part = gmemi_fill_extent(mem, lane->at, (uint64_t)hole, &absent, &lane->known);
 	return absent ? (int64_t)part : 0;
 }
 
@@ -394,11 +400,13 @@ static bool can_splice(const struct gmem *mem, const struct gmemi_input *input, 
 int gmemi_lane_begin(struct gmemi_lane *lane, struct gmem *mem, const struct gmemi_input *input, uint64_t origin,
 		     const struct gmem_populate_opts *opts)
 {
+	uint64_t room = input->kind == GMEMI_INPUT_FILE ? FILE_BUFFER : OTHER_BUFFER;
+
 	*lane = (struct gmemi_lane){ .origin = origin, .chunk = opts->chunk, .pipe = { -1, -1 } };
 	lane->keep_zeros = opts->flags & GMEM_POPULATE_KEEP_ZEROS;
 	lane->fill.mem = mem;
 	announce(lane);
-	gmemi_reader_begin(&lane->reader, input, (size_t)gmemi_min(opts->chunk, BUFFER));
+	gmemi_reader_begin(&lane->reader, input, (size_t)gmemi_min(opts->chunk, room));
 	return gmemi_fill_begin(&lane->fill, mem, (enum gmem_mechanism)opts->mechanism, can_splice(mem, input, opts));
 }
 

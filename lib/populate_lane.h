@@ -16,6 +16,7 @@ struct gmemi_lane {
 	uint64_t at, end;    /* of the piece: where in the memory the next byte goes, and where the piece ends */
 	uint64_t chunk;	     /* a step does not reach beyond a multiple of it */
 	bool keep_zeros;
+	struct gmemi_known known;
 	uint64_t skipped;    /* bytes left out so far */
 	bool sparse;	     /* the last step met zeros */
 	struct gmemi_begun begun;

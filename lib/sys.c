@@ -155,11 +155,9 @@ int gmemi_sys_seals(int fd)
 	return (int)outcome(fcntl(fd, F_GET_SEALS));
 }
 
-int gmemi_sys_access_mode(int fd)
+int gmemi_sys_open_flags(int fd)
 {
-	int64_t r = outcome(fcntl(fd, F_GETFL));
-
-	return r < 0 ? (int)r : (int)(r & (O_ACCMODE | O_APPEND));
+	return (int)outcome(fcntl(fd, F_GETFL));
 }
 
 static enum gmemi_file_type type_of(mode_t mode)
@@ -211,7 +209,7 @@ int gmemi_sys_cached(int fd, uint64_t offset, uint64_t length, uint64_t *pages)
 	int r = nothing(syscall(MMANI_SYS_CACHESTAT, fd, &range, &found, 0));
 
 	if (r == 0)
-		*pages = found.cached;
+		*pages = found.cached + found.evicted; /* of a memfd those are in swap */
 	return r;
 }
 

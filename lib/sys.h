@@ -28,8 +28,8 @@ int gmemi_sys_seal(int fd, int seals);
 int64_t gmemi_sys_seek(int fd, uint64_t offset, int whence);
 /* The seals, F_SEAL_*; -EINVAL for files that take none. */
 int gmemi_sys_seals(int fd);
-/* O_RDONLY, O_WRONLY or O_RDWR, with O_APPEND. */
-int gmemi_sys_access_mode(int fd);
+/* O_RDONLY, O_WRONLY or O_RDWR, and the flags that the file has now: F_GETFL. */
+int gmemi_sys_open_flags(int fd);
 
 enum gmemi_file_type { GMEMI_FILE_OTHER, GMEMI_FILE_REGULAR, GMEMI_FILE_PIPE };
 
@@ -47,7 +47,7 @@ int gmemi_sys_name(int fd, char *name, size_t room);
 /* Does mincore() tell this process the truth about the file? It makes everything present for those who may not write it
  * and do not own it (mm/mincore.c, can_do_mincore()). */
 bool gmemi_sys_may_see(int fd, uid_t owner);
-/* How many pages of the range the page cache has: cachestat(). */
+/* How many pages of the range the file has, in the page cache or in swap: cachestat(). */
 int gmemi_sys_cached(int fd, uint64_t offset, uint64_t length, uint64_t *pages);
 /* Bytes, 0 at the end, or a negative errno; at most one call of the kernel. */
 int64_t gmemi_sys_read(int fd, void *buffer, size_t length);

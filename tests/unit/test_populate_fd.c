@@ -358,7 +358,7 @@ static void what_is_there_before_the_end_is_marked(void **state)
 }
 
 /* A file that was opened O_DIRECT gives whole blocks into aligned memory only: every end of a range has to be made of them. */
-static void check_direct(uint64_t flags, uint64_t length)
+static void check_direct(uint64_t flags, uint64_t offset, uint64_t length)
 {
 	char path[] = "/var/tmp/gmem-direct-XXXXXX";
 	int made = mkstemp(path), fd = open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
@@ -377,9 +377,13 @@ static void check_direct(uint64_t flags, uint64_t length)
 	}
 	assert_int_equal(write(made, content, length), length);
 	make_vmless(&one, &two, 1024 * page(), NULL);
-	assert_int_equal(gmem_populate_fd(two, page(), length, fd, 0, &done, &opts), 0);
+	assert_int_equal(gmem_populate_fd(two, offset, length, fd, 0, &done, &opts), 0);
 	assert_int_equal(done, length);
-	assert_only(two, 1024 * page(), page(), content, length);
+	assert_only(two, 1024 * page(), offset, content, length);
+	assert_int_equal(gmem_populate_fd(two, offset, length + 1, fd, 0, &done, &opts), -ENODATA);
+	assert_int_equal(done, length);
+	assert_int_equal(gmem_populate_fd(two, offset, length - 7, fd, 7, &done, &opts), 0);
+	assert_int_equal(done, length - 7);
 	gmem_destroy(two);
 	gmem_vm_close(one);
 	free(content);
@@ -391,10 +395,45 @@ static void from_a_file_without_a_cache(void **state)
 {
 	(void)state;
 	for (uint64_t flags = 0; flags <= GMEM_POPULATE_KEEP_ZEROS; flags++) {
-		check_direct(flags, 3 * page());
-		check_direct(flags, 3 * page() + 100);
-		check_direct(flags, 700 * page() + 1);
+		check_direct(flags, page(), 3 * page());
+		check_direct(flags, page(), 3 * page() + 100);
+		check_direct(flags, page(), 700 * page() + 1);
+		check_direct(flags, 100, 700 * page());
 	}
+}
+
+static int say_stop(void *user, uint64_t done, uint64_t length)
+{
+	(void)done;
+	(void)length;
+	++*(unsigned int *)user;
+	return 1;
+}
+
+/* Zeros that have to be written are steps like any other. */
+static void a_hole_over_content_is_no_single_step(void **state)
+{
+	unsigned int calls = 0;
+	struct gmem_populate_opts opts = { .size = sizeof(opts), .chunk = 16 * page(), .progress = say_stop, .user = &calls };
+	int fd = memfd_create("hole", MFD_CLOEXEC);
+	unsigned char *content = buffer(1024 * page(), 'c');
+	struct gmem_vm *one;
+	struct gmem *two;
+	uint64_t done;
+
+	(void)state;
+	assert_int_equal(ftruncate(fd, (off_t)(1024 * page())), 0);
+	make_vmless(&one, &two, 1024 * page(), NULL);
+	assert_int_equal(gmem_populate(two, 0, 1024 * page(), content, NULL, NULL), 0);
+	assert_int_equal(gmem_populate_fd(two, 0, 1024 * page(), fd, 0, &done, &opts), -ECANCELED);
+	assert_int_equal(calls, 1);
+	assert_int_equal(done, 16 * page());
+	memset(content, 0, 16 * page());
+	assert_content(two, content, 1024 * page());
+	gmem_destroy(two);
+	gmem_vm_close(one);
+	free(content);
+	close(fd);
 }
 
 static const struct gt_test tests[] = {
@@ -411,6 +450,7 @@ static const struct gt_test tests[] = {
 	GT(short_reads_and_writes_lose_nothing, GT_NEEDS_NOTHING),
 	GT(what_is_there_before_the_end_is_marked, GT_NEEDS_NOTHING),
 	GT(from_a_file_without_a_cache, GT_NEEDS_NOTHING),
+	GT(a_hole_over_content_is_no_single_step, GT_NEEDS_NOTHING),
 };
 
 GT_MAIN("populate_fd", tests)
