@@ -358,11 +358,14 @@ int gmemi_sys_policy(void *address, uint64_t length, int mode, const uint64_t *m
 
 int gmemi_sys_thread(pthread_t *thread, void *(*body)(void *), void *argument)
 {
-	sigset_t all, before;
+	static const int own_fault[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS }; /* blocked, they kill */
+	sigset_t others, before;
 	int r;
 
-	sigfillset(&all);
-	r = -pthread_sigmask(SIG_SETMASK, &all, &before);
+	sigfillset(&others);
+	for (size_t i = 0; i < sizeof(own_fault) / sizeof(own_fault[0]); i++)
+		sigdelset(&others, own_fault[i]);
+	r = -pthread_sigmask(SIG_SETMASK, &others, &before);
 	if (r < 0)
 		return r;
 	r = -pthread_create(thread, NULL, body, argument);

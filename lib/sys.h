@@ -78,7 +78,7 @@ int gmemi_sys_userfaultfd(int device, int flags);
 /* Does the handler behind fd know the request? It is called with an address that is never mapped: -EFAULT means it does. */
 int gmemi_sys_ioctl_known(int fd, unsigned long request);
 
-/* threads, which block all signals */
+/* threads, which block all signals but those of their own faults */
 int gmemi_sys_thread(pthread_t *thread, void *(*body)(void *), void *argument);
 void gmemi_sys_join(pthread_t thread);
 /* The calling thread's name, by a way that needs no /proc: of 15 bytes, only for those who look. */
