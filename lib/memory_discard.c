@@ -12,6 +12,7 @@
 #include "vm_chain.h"
 
 #define PIECE (UINT64_C(256) << 20) /* what is done between two looks at `done`: a multiple of every page size but 1 GiB */
+#define PIECES 1024 /* no more, but of memory with a page map, where all who store wait for the end of a piece */
 
 struct discard {
 	struct gmem *mem;
@@ -19,13 +20,21 @@ struct discard {
 	const struct gmemi_chain_row *row;
 };
 
-static int punch(int fd, uint64_t offset, uint64_t length)
+/* What was freed stays freed: asking again ends. */
+static int punch_hole(int fd, uint64_t offset, uint64_t length)
 {
 	int r;
 
-	do /* what was freed stays freed: asking again ends */
+	do
 		r = gmemi_sys_fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length);
 	while (r == -EINTR);
+	return r;
+}
+
+static int punch(int fd, uint64_t offset, uint64_t length)
+{
+	int r = punch_hole(fd, offset, length);
+
 	return r < 0 ? gmemi_failed(r, "fallocate(PUNCH_HOLE)", r == -EPERM ? "is the file sealed against writing?" : NULL) : 0;
 }
 
@@ -139,9 +148,16 @@ static int discard_piece(struct discard *d, uint64_t offset, uint64_t length)
 	return r;
 }
 
+static uint64_t piece_of(const struct gmem *mem, uint64_t length)
+{
+	uint64_t least = mem->page_size > PIECE ? mem->page_size : PIECE;
+
+	return mem->map || length / PIECES < least ? least : gmemi_round_down(length / PIECES, least);
+}
+
 static int discard(struct discard *d, uint64_t offset, uint64_t length, uint64_t *done)
 {
-	uint64_t step = d->mem->page_size > PIECE ? d->mem->page_size : PIECE;
+	uint64_t step = piece_of(d->mem, length);
 	int r = pick(d);
 
 	while (r == 0 && *done < length) {
@@ -212,9 +228,7 @@ bool gmemi_memory_free_unseen(struct gmem *mem, uint64_t offset, uint64_t length
 
 	pthread_mutex_lock(&mem->lock);
 	if (!mem->exposed)
-		freed = punch(gmemi_memory_shared_fd(mem), offset, length) == 0;
+		freed = punch_hole(gmemi_memory_shared_fd(mem), offset, length) == 0;
 	pthread_mutex_unlock(&mem->lock);
-	if (!freed)
-		gmemi_tolerated();
 	return freed;
 }

@@ -20,6 +20,7 @@
 #include "fakekvm.h"
 #include "files.h"
 #include "handles.h"
+#include "inject.h"
 #include "memories.h"
 #include "refusal.h"
 #include "wrap.h" /* __real_fstat(): what a fake guest_memfd does not tell */
@@ -131,6 +132,20 @@ static void discarded_pages_cost_nothing(void **state)
 	(void)state;
 	for (size_t i = 0; i < MAKES; i++)
 		check_cost(makes[i], PAGES);
+}
+
+/* Sizes that a step of any fixed length that is small would take for ever. */
+static void much_is_freed_in_few_calls(void **state)
+{
+	uint64_t length = UINT64_C(1) << 50;
+
+	(void)state;
+	memory = make_memory(MEMFD, length);
+	inject_arm(5000, EIO);
+	discard(0, length);
+	inject_disarm();
+	assert_false(inject_fired());
+	end_memory(&memory);
 }
 
 static void discarded_huge_pages_cost_nothing(void **state)
@@ -372,6 +387,7 @@ static const struct gt_test tests[] = {
 	GT(discarded_pages_of_a_real_guest_memfd_read_as_zeros, GT_NEEDS_GUEST_MEMFD),
 	GT(discarded_huge_pages_read_as_zeros, GT_NEEDS_HUGETLB_2M),
 	GT(discarded_pages_cost_nothing, GT_NEEDS_NOTHING),
+	GT(much_is_freed_in_few_calls, GT_NEEDS_NOTHING),
 	GT(discarded_huge_pages_cost_nothing, GT_NEEDS_HUGETLB_2M),
 	GT(discarded_pages_can_be_populated_again, GT_NEEDS_NOTHING),
 	GT(mappings_see_it, GT_NEEDS_NOTHING),
