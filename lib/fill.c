@@ -226,7 +226,10 @@ static int put(struct gmemi_fill *fill, uint64_t offset, const unsigned char *da
 
 int gmemi_fill_demote(struct gmemi_fill *fill, int error)
 {
-	if (!gmemi_chain_demote(fill->mem->vm, fill->row, error))
+	/* What the file of an imported memory can do was decided by whoever made it, and tells nothing of others. */
+	if (fill->mem->imported && !fill->forced && gmemi_chain_means_absent(fill->row, error))
+		gmemi_tolerated();
+	else if (fill->mem->imported || !gmemi_chain_demote(fill->mem->vm, fill->row, error))
 		return error;
 	if (fill->row->mechanism == GMEM_MECH_SPLICE)
 		fill->row = NULL; /* it came first, out of its turn */

@@ -256,7 +256,7 @@ const struct gmemi_chain_row *gmemi_chain_pick(struct gmem_vm *vm, enum gmem_tas
 	return gmemi_chain_pick_for_good(vm, task, wish, after, NULL);
 }
 
-static bool means_absent(const struct gmemi_chain_row *row, int error)
+bool gmemi_chain_means_absent(const struct gmemi_chain_row *row, int error)
 {
 	for (size_t i = 0; i < GMEMI_ABSENT_CODES; i++)
 		if (row->absent[i] == error)
@@ -268,7 +268,7 @@ bool gmemi_chain_demote(struct gmem_vm *vm, const struct gmemi_chain_row *row, i
 {
 	const char *name = gmemi_error_name(error);
 
-	if (!means_absent(row, error))
+	if (!gmemi_chain_means_absent(row, error))
 		return false;
 	gmemi_tolerated();
 	gmemi_vm_lock(vm);

@@ -47,6 +47,8 @@ const struct gmemi_chain_row *gmemi_chain_pick(struct gmem_vm *vm, enum gmem_tas
  * sentence, when a row on the way could not be asked for want of fds or memory. */
 const struct gmemi_chain_row *gmemi_chain_pick_for_good(struct gmem_vm *vm, enum gmem_task task, const struct gmemi_wish *wish,
 							const struct gmemi_chain_row *after, int *shortage);
+/* Does this failure of a row at run time mean that the mechanism is absent? */
+bool gmemi_chain_means_absent(const struct gmemi_chain_row *row, int error);
 /* A row failed at run time: true = with a code that means absent; it is then out of use for this VM, and the next may go on. */
 bool gmemi_chain_demote(struct gmem_vm *vm, const struct gmemi_chain_row *row, int error);
 /* A sentence that says of each row what is missing. -EOPNOTSUPP, or the code that withholds the first row that only needs

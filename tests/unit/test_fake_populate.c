@@ -11,6 +11,7 @@
 #include <gmem/vm.h>
 
 #include "fakekvm.h"
+#include "files.h"
 #include "gt.h"
 #include "raw.h"
 
@@ -277,6 +278,24 @@ static void write_that_turns_out_absent(void **state)
 	check_demotion("future-firecracker", ENODEV);
 }
 
+/* Whoever made the file may have left write() out: the VM's own files have it still. */
+static void write_that_an_imported_file_lacks(void **state)
+{
+	struct world world = enter("future-upstream", MAPPABLE), other = world;
+
+	(void)state;
+	other.mem = imported(world.vm, gmem_get_fd(world.mem, GMEM_FD_MEMORY), 0, MAPPABLE, 0);
+	fakekvm_script("pwrite", ENODEV, 1, 0);
+	assert_int_equal(populate(&other, 0, LENGTH), 0);
+	assert_int_equal(query(&other).populate_mechanism, GMEM_MECH_MAPPING);
+	assert_true(first_step(&world).chosen);
+	assert_int_equal(populate(&world, 0, PAGE), 0);
+	assert_int_equal(query(&world).populate_mechanism, GMEM_MECH_WRITE);
+	gmem_destroy(other.mem);
+	expect_content(&world, 0, LENGTH);
+	leave(&world);
+}
+
 static void write_that_fails_can_be_gone_on_with(void **state)
 {
 	static const int errors[] = { EIO, ENOSPC, ENOMEM, EFAULT, EINVAL, EPERM };
@@ -407,6 +426,7 @@ static const struct gt_test tests[] = {
 	GT(whole_pages_are_not_mapped, GT_NEEDS_NOTHING),
 	GT(short_writes_go_on, GT_NEEDS_NOTHING),
 	GT(write_that_turns_out_absent, GT_NEEDS_NOTHING),
+	GT(write_that_an_imported_file_lacks, GT_NEEDS_NOTHING),
 	GT(write_that_fails_can_be_gone_on_with, GT_NEEDS_NOTHING),
 	GT(hidden_memory_takes_whole_pages, GT_NEEDS_NOTHING),
 	GT(hidden_memory_gets_its_content, GT_NEEDS_NOTHING),
