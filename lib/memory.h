@@ -78,6 +78,8 @@ int gmemi_mapping_hold(struct gmem *mem, uint64_t offset, uint64_t length, struc
 /* The same for as much as one mapping covers from offset on; where there is none, one of the whole memory is made if it can
  * be. */
 int gmemi_mapping_hold_some(struct gmem *mem, uint64_t offset, uint64_t length, struct gmemi_mapping **mapping);
+/* One that there is at offset, or NULL: nothing is mapped. */
+struct gmemi_mapping *gmemi_mapping_hold_present(struct gmem *mem, uint64_t offset);
 /* A mapping of the range that goes with its drop: filling through it meets no fault that somebody would have to serve. */
 int gmemi_mapping_hold_alias(struct gmem *mem, uint64_t offset, uint64_t length, struct gmemi_mapping **mapping);
 /* The one that has put offset at this address: -EINVAL if there is none. */

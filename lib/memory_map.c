@@ -259,6 +259,18 @@ int gmemi_mapping_hold_some(struct gmem *mem, uint64_t offset, uint64_t length, 
 	return r;
 }
 
+struct gmemi_mapping *gmemi_mapping_hold_present(struct gmem *mem, uint64_t offset)
+{
+	struct gmemi_mapping *m;
+
+	pthread_mutex_lock(&mem->lock);
+	m = find(mem, offset, 1, true);
+	if (m)
+		use(m);
+	pthread_mutex_unlock(&mem->lock);
+	return m;
+}
+
 int gmemi_mapping_hold_at(struct gmem *mem, uint64_t offset, uint64_t length, const void *address,
 			  struct gmemi_mapping **mapping)
 {

@@ -48,18 +48,29 @@ static size_t alike(const unsigned char *vector, size_t count)
 	return n;
 }
 
+/* Whoever maps huge pages takes them from the pool: only a mapping that is there already is asked. */
+static struct gmemi_mapping *hold_to_ask(struct gmem *mem, uint64_t offset, uint64_t length)
+{
+	struct gmemi_mapping *m = gmemi_mapping_hold_present(mem, offset);
+
+	if (m || gmemi_memory_shared_backing(mem) == GMEM_BACKING_HUGETLB)
+		return m;
+	if (gmemi_mapping_hold_some(mem, offset, length, &m) == 0)
+		return m;
+	gmemi_tolerated();
+	return NULL;
+}
+
 /* As far as one mapping and the room reach: *length, and how many entries of vector that is. */
 static bool ask_mapping(struct gmem *mem, uint64_t offset, uint64_t *length, unsigned char *vector, size_t room,
 			size_t *entries)
 {
 	uint64_t unit = gmemi_sys_page_size();
-	struct gmemi_mapping *m;
-	int r = gmemi_mapping_hold_some(mem, offset, *length, &m);
+	struct gmemi_mapping *m = hold_to_ask(mem, offset, *length);
+	int r;
 
-	if (r < 0) {
-		gmemi_tolerated();
+	if (!m)
 		return false;
-	}
 	*length = gmemi_min(*length, m->offset + m->length - offset);
 	*length = gmemi_min(*length, room * unit);
 	r = gmemi_sys_resident(gmemi_mapping_at(m, offset), *length, vector);
@@ -107,29 +118,44 @@ static enum cached cached(const struct gmem *mem, uint64_t offset, uint64_t leng
 	return pages >= length / mem->page_size ? CACHED_ALL : CACHED_SOME;
 }
 
-/* Pages without content from offset on: allocated or not, and for how far that is the same. Some: the first half holds the
- * first change, or all of it is alike. */
-static uint64_t state_of_empty(const struct gmem *mem, uint64_t offset, uint64_t *length)
+/* The answer for the page at offset, and how far it is the same. The kernel looks at every page that is there, so as much again
+ * as is known already is asked about, and the last such part is halved. */
+static enum cached run_of_cached(const struct gmem *mem, uint64_t offset, uint64_t *length)
 {
 	enum cached first = cached(mem, offset, mem->page_size);
-	uint64_t low = mem->page_size, high = *length;
+	uint64_t same = mem->page_size, end = same, half;
 
-	if (first == CACHED_UNKNOWN)
-		return GMEM_RUN_ALLOCATED_UNKNOWN;
-	if (cached(mem, offset, high) == first)
-		low = high;
-	while (high - low > mem->page_size) { /* [offset, low) is alike, [offset, high) is not */
-		uint64_t middle = round_up(low + (high - low) / 2, mem->page_size);
-
-		if (middle == high)
-			break;
-		if (cached(mem, offset, middle) == first)
-			low = middle;
-		else
-			high = middle;
+	while (first != CACHED_UNKNOWN && same == end && same < *length) {
+		end = gmemi_min(same * 2, *length);
+		if (cached(mem, offset + same, end - same) == first)
+			same = end;
 	}
-	*length = low;
-	return first == CACHED_ALL ? GMEM_RUN_ALLOCATED : 0;
+	while (end - same > mem->page_size) { /* [offset, same) is alike, [offset, end) is not */
+		half = gmemi_round_down((end - same) / 2, mem->page_size);
+		if (cached(mem, offset + same, half) == first)
+			same += half;
+		else
+			end = same + half;
+	}
+	*length = same;
+	return first;
+}
+
+/* Pages without content from offset on: allocated or not. */
+static uint64_t state_of_empty(const struct gmem *mem, uint64_t offset, uint64_t *length)
+{
+	uint64_t run = *length;
+
+	switch (run_of_cached(mem, offset, &run)) {
+	case CACHED_UNKNOWN:
+		return GMEM_RUN_ALLOCATED_UNKNOWN;
+	case CACHED_ALL:
+		*length = run;
+		return GMEM_RUN_ALLOCATED;
+	default:
+		*length = run;
+		return 0;
+	}
 }
 
 static uint64_t state_of(const struct gmem *mem, uint64_t offset, uint64_t *length, bool known, bool content)
@@ -158,12 +184,15 @@ static bool may_see(const struct gmem *mem)
 	return gmemi_memory_mappable(mem) && gmemi_sys_describe(fd, &about) == 0 && gmemi_sys_may_see(fd, about.owner);
 }
 
-/* No swap and no lseek(). */
+/* No swap and no lseek(). What is not there has no content, and mincore() would look for each of its pages. */
 static uint64_t state_in_guest_memfd(struct gmem *mem, uint64_t offset, uint64_t *length)
 {
-	uint64_t whole = *length;
+	uint64_t whole = gmemi_min(*length, LONGEST_SEARCH);
 	bool present = false, known;
 
+	if (run_of_cached(mem, offset, length) == CACHED_NONE)
+		return 0;
+	*length = whole;
 	known = may_see(mem) && gmemi_run_by_mincore(mem, offset, length, &present);
 	if (!known)
 		*length = whole;
@@ -199,7 +228,6 @@ static uint64_t state_in_file(struct gmem *mem, uint64_t offset, uint64_t *lengt
 	case GMEM_BACKING_MEMFD:
 		return state_in_memfd(mem, offset, length);
 	case GMEM_BACKING_GUEST_MEMFD:
-		*length = gmemi_min(*length, LONGEST_SEARCH);
 		return state_in_guest_memfd(mem, offset, length);
 	default:
 		*length = gmemi_min(*length, round_up(LONGEST_SEARCH, mem->page_size));

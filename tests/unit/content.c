@@ -71,9 +71,14 @@ static unsigned long huge_pages(const char *which)
 	return count;
 }
 
+unsigned long promised_huge_pages(void)
+{
+	return huge_pages("resv");
+}
+
 void want_huge_pages(unsigned long count)
 {
-	unsigned long all = huge_pages("free"), promised = huge_pages("resv");
+	unsigned long all = huge_pages("free"), promised = promised_huge_pages();
 
 	if (all < promised + count)
 		gt_skip("%lu free 2 MiB pages are needed, %lu are there", count, all > promised ? all - promised : 0);

@@ -17,5 +17,7 @@ void assert_only(const struct gmem *mem, uint64_t size, uint64_t offset, const u
 void want_small_pages(void);
 /* Skips unless so many 2 MiB pages are free. */
 void want_huge_pages(unsigned long count);
+/* 2 MiB pages that mappings have been promised. */
+unsigned long promised_huge_pages(void);
 
 #endif

@@ -249,6 +249,8 @@ static void huge_pages_that_another_filled_are_never_taken_for_others(void **sta
 	struct gmem_run run = { .size = sizeof(run) };
 	int fd = memfd_of(2 * HUGE, MFD_HUGETLB | 21u << 26, F_SEAL_SHRINK);
 	unsigned char *at = mmap(NULL, HUGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	unsigned long promised;
+	void *address;
 
 	(void)state;
 	assert_ptr_not_equal(at, MAP_FAILED);
@@ -256,6 +258,10 @@ static void huge_pages_that_another_filled_are_never_taken_for_others(void **sta
 	munmap(at, HUGE);
 	memory = (struct memory){ .vm_fd = -1, .vm = open_vm(-1), .length = 2 * HUGE };
 	memory.mem = imported(memory.vm, fd, 0, 0, 0);
+	promised = promised_huge_pages();
+	assert_state(memory.mem, 0, 2 * HUGE, ALL_UNKNOWN);
+	assert_int_equal(promised_huge_pages(), promised); /* nothing was mapped to look at it */
+	assert_int_equal(gmem_map(memory.mem, 0, 2 * HUGE, &address, NULL), 0);
 	assert_int_equal(gmem_query_run(memory.mem, 0, &run), 0);
 	assert_true(run.state == ALL_UNKNOWN || (run.state == CONTENT && run.length == HUGE));
 	assert_state(memory.mem, HUGE, HUGE, ALL_UNKNOWN);
