@@ -28,15 +28,12 @@ int gmemi_fill_splice_pipe(struct gmem *mem, uint64_t offset, uint64_t length, i
 	return drain(mem, offset, length, pipe, done);
 }
 
-/* As much of a file as the pipe takes. A signal stops neither side for good: nobody is waited for. */
+/* As much of a file as the pipe takes. */
 static int64_t suck(struct gmemi_fill_file *from, uint64_t passed, uint64_t length, int pipe)
 {
 	uint64_t position = from->position + passed;
-	int64_t r;
+	int64_t r = gmemi_sys_splice(from->fd, &position, pipe, NULL, (size_t)length);
 
-	do
-		r = gmemi_sys_splice(from->fd, &position, pipe, NULL, (size_t)length);
-	while (r == -EINTR);
 	from->failed = r < 0;
 	return r < 0 ? gmemi_failed((int)r, "splice() from the input", NULL) : r;
 }

@@ -274,7 +274,10 @@ static int read_straight(struct gmemi_lane *lane, uint64_t length, bool absent, 
 {
 	struct gmemi_fill_file from = file_of(lane);
 	uint64_t done, freed = 0;
-	int r = absent ? gmemi_fill_read_absent(memory_of(lane), lane->at, length, &from, &done, &freed)
+	int r;
+
+	lane->reader.failure = 0; /* what failed is read again here */
+	r = absent ? gmemi_fill_read_absent(memory_of(lane), lane->at, length, &from, &done, &freed)
 		       : gmemi_fill_read(memory_of(lane), lane->at, length, &from, &done);
 
 	advance(lane, done, freed);
