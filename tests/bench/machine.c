@@ -14,8 +14,8 @@
 
 /* A thread that computes, beside another one, may take that much longer: clock rates and shared parts of a core. */
 #define BESIDE 1.25
-#define SPINS 3
-#define SPIN_STEPS 4000000u
+#define SPINS 5
+#define SPIN_STEPS 64000000u /* some 50 ms: within a few, a new thread may not have left the core it was made on */
 
 static cpu_set_t allowed;
 
