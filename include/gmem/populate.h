@@ -80,7 +80,8 @@ struct gmem_prefault_opts {
  *
  * In the page map, if the memory has one, a page counts as filled once its last byte has been populated: a page is best not
  * divided between threads, and the tail of a last page is best populated too, since a pager fills a page that is not filled.
- * Pages that were left absent count as discarded, which is zeros.
+ * Until then it exists in the file with a part of its content: only a MINOR registration sees somebody touch it. Pages that
+ * were left absent count as discarded, which is zeros.
  *
  * @param mem     the memory
  * @param offset  where to begin in the memory; bytes, at any alignment
@@ -116,8 +117,9 @@ GMEM_API int gmem_populate(struct gmem *mem, uint64_t offset, uint64_t length, c
  *                   step)
  * @param opts       options, or NULL
  * @return 0; -ENODATA the input ended before `length`; -EAGAIN nothing to read now on a non-blocking `fd`: poll it and go
- *         on; -EINTR a signal whose handler has no SA_RESTART came while waiting for input (never of a regular file): go
- *         on; -EBADF, -EISDIR, -EIO and other codes of read(); else as gmem_populate()
+ *         on; -EINTR a signal whose handler has no SA_RESTART came while waiting for input (of a regular file only
+ *         where its file system lets reading be interrupted): go on; -EBADF, -EISDIR, -EIO and other codes of read();
+ *         else as gmem_populate()
  *
  * @threads{any} @blocks{waits} (for the input) @kernel{memfd: any; guest_memfd: 6.18} @since{0.1}
  */
@@ -158,7 +160,8 @@ GMEM_API int gmem_populate_source(struct gmem *mem, uint64_t offset, uint64_t le
  * @return 0; -EINVAL a bad argument or option; -E2BIG an option of a later library; -EOPNOTSUPP the forced mechanism
  *         cannot, here or for this range; -ECANCELED the progress callback said stop; -EINTR a signal came while a vCPU
  *         was waited for: go on; -EAGAIN memslots are changing, or the kernel made no headway: go on; -ENOMEM, -ENOSPC or
- *         -EFAULT of the kernel: out of memory or huge pages, or a page that is private or poisoned (-EHWPOISON); -ESTALE
+ *         -EFAULT of the kernel: out of memory or huge pages, or a page that is private or poisoned (-EHWPOISON); -ENOENT
+ *         of the kernel: the program deleted the memslot itself; -EMFILE or -ENFILE no fd to duplicate a vCPU's; -ESTALE
  *         after fork
  *
  * @threads{any} @blocks{waits} (for a vCPU to leave KVM_RUN; best before it runs)
