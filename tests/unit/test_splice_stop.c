@@ -392,8 +392,8 @@ static void doing_half_is_gone_on_with(void **state)
 		}
 }
 
-/* A regular file keeps nobody waiting. A pipe may: then the caller decides. */
-static void a_signal_stops_the_wait_for_a_pipe_only(void **state)
+/* An input may keep somebody waiting: then the caller decides. What was taken from a file is stored all the same. */
+static void a_signal_stops_the_wait_for_input_only(void **state)
 {
 	(void)state;
 	for (int piped = 0; piped < 2; piped++)
@@ -402,7 +402,7 @@ static void a_signal_stops_the_wait_for_a_pipe_only(void **state)
 			uint64_t done;
 
 			fill_failing(&job, piped, k, EINTR);
-			assert_int_equal(job.r, piped ? -EINTR : 0);
+			assert_int_equal(job.r, piped || k % 2 ? -EINTR : 0); /* of a file every other one is the memory's */
 			check_so_far(&job);
 			done = job.done;
 			if (job.r) {
@@ -479,7 +479,7 @@ static const struct gt_test tests[] = {
 	GT(the_pipe_disturbs_no_other_fds, GT_NEEDS_NOTHING),
 	GT(without_fds_for_a_pipe_it_is_done_without, GT_NEEDS_NOTHING),
 	GT(doing_half_is_gone_on_with, GT_NEEDS_NOTHING),
-	GT(a_signal_stops_the_wait_for_a_pipe_only, GT_NEEDS_NOTHING),
+	GT(a_signal_stops_the_wait_for_input_only, GT_NEEDS_NOTHING),
 	GT(other_failures_end_the_call_and_are_gone_on_from, GT_NEEDS_NOTHING),
 	GT(the_limit_of_file_sizes_is_no_signal, GT_NEEDS_NOTHING),
 };
