@@ -8,6 +8,8 @@
 
 #define CONTENT_MOST ((size_t)64 << 20)
 
+/* What a test of content takes: 64 MiB, or CONTENT_MIB of the environment, for machines that are slow. */
+size_t content_length(void);
 /* Prints the seed, so that a failure can be repeated: SEED=0x... in the environment sets it. */
 uint64_t content_seed(void);
 /* xorshift64: never 0. */

@@ -9,12 +9,7 @@
 #include "gt.h"
 #include "world.h"
 
-/* Watching every access for races is slow, and more memory has no more races in it. */
-#ifdef __SANITIZE_THREAD__
-#define LENGTH (8 * MIB)
-#else
-#define LENGTH CONTENT_MOST
-#endif
+#define LENGTH content_length()
 
 /* Leaves out what this kernel cannot do, and only that: a mechanism that fails although its feature is there is a failure. */
 static void skip_unless_forced_works(struct world *w, uint32_t mechanism)

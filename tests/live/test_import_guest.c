@@ -14,11 +14,7 @@
 #include "promise.h"
 #include "world.h"
 
-#ifdef __SANITIZE_THREAD__
-#define LENGTH (8 * MIB)
-#else
-#define LENGTH CONTENT_MOST
-#endif
+#define LENGTH content_length()
 #define SMALL (4 * MIB)
 #define PAGE 4096u
 #define HUGE_2M (MFD_HUGETLB | 21u << 26)

@@ -11,12 +11,7 @@
 #include "huge.h"
 #include "world.h"
 
-/* Watching every access for races is slow, and more memory has no more races in it. */
-#ifdef __SANITIZE_THREAD__
-#define LENGTH (8 * MIB)
-#else
-#define LENGTH CONTENT_MOST
-#endif
+#define LENGTH content_length()
 #define PAGE 4096u
 #define PC_HOLE UINT64_C(0x20000000) /* where low memory would end if it were full, and high memory begin */
 
