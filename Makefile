@@ -45,13 +45,15 @@ MICROVM_OBJ := $(call objects,program,$(MICROVM_SRC))
 
 LIBS := $(O)/libgmem.a $(O)/$(REALNAME) $(O)/libgmem.pc
 
-.PHONY: all demo install uninstall clean deps docs help FORCE
+.PHONY: all lib demo install uninstall clean deps docs help FORCE
 .DELETE_ON_ERROR:
 
-all: $(LIBS) $(O)/gmem-info $(O)/microvm $(patsubst $(S)/examples/%.c,$(O)/%,$(EXAMPLES))
+all: lib $(O)/gmem-info $(O)/microvm $(patsubst $(S)/examples/%.c,$(O)/%,$(EXAMPLES))
+
+lib: $(LIBS)
 
 help:
-	@echo 'all (default)  library, tools and examples in $(O)/'
+	@echo 'all (default)  library, tools and examples in $(O)/; lib: the library alone'
 	@echo 'demo           put a memory image into guest memory and run a vCPU on it: IMAGE=file, ARGS=options of microvm'
 	@echo 'deps           install what the tests need, by package name (Debian, root)'
 	@echo 'check          all tests that need no virtual machine; TESTS=pattern for some'
