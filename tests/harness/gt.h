@@ -35,6 +35,7 @@
 #define GT_NEEDS_HUGETLB_2M (1u << 5)    /* one free 2 MiB page */
 #define GT_NEEDS_ROOT (1u << 6)          /* effective uid 0 */
 #define GT_NEEDS_ORDINARY_USER (1u << 7) /* gt_as_user(GT_NOBODY) works */
+#define GT_NEEDS_CACHESTAT (1u << 8)     /* cachestat(): kernel 6.5 */
 
 #define GT_NOBODY 65534u
 

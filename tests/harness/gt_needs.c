@@ -17,6 +17,7 @@
 #define NEED_CREATE_GUEST_MEMFD 0xc040aed4ul
 #define NEED_UFFD_NEW 0x0000aa00ul
 #define NEED_UFFDIO_API 0xc018aa3ful
+#define NEED_CACHESTAT 451
 #define NEED_UFFD_MINOR_SHMEM (UINT64_C(1) << 10)
 
 #define HUGE_2M ((size_t)2 << 20)
@@ -167,6 +168,14 @@ static bool have_ordinary_user(void)
 	return false;
 }
 
+/* Of no file: the call is known or not. */
+static bool have_cachestat(void)
+{
+	long r = syscall(NEED_CACHESTAT, -1, NULL, NULL, 0);
+
+	return (r < 0 && errno == EBADF) || lacks("cachestat()");
+}
+
 static const struct {
 	unsigned int need;
 	bool (*probe)(void);
@@ -179,6 +188,7 @@ static const struct {
 	{ GT_NEEDS_HUGETLB_2M, have_hugetlb },
 	{ GT_NEEDS_ROOT, have_root },
 	{ GT_NEEDS_ORDINARY_USER, have_ordinary_user },
+	{ GT_NEEDS_CACHESTAT, have_cachestat },
 };
 
 /* What was there once is not asked again; what was missing is, so that the reason is fresh. */

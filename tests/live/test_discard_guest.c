@@ -91,7 +91,7 @@ static void touched_again(const struct kind *kind)
 	uint64_t at, word = 1;
 
 	discard(&f, 0, f.w.length);
-	assert_int_equal(run_at(&f, 0).state, 0);
+	assert_int_equal(run_at(&f, 0).state & ~GMEM_RUN_ALLOCATED_UNKNOWN, 0); /* before 6.5 the kernel does not say */
 	assert_int_equal(run_at(&f, 0).length, f.w.length);
 	at = some_page(&f);
 	store(&f, at + 8, 0xfeedfacecafebeef);

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Prefault beside a real vCPU: what was there stays, all is there afterwards, and the guest finds it. */
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/time.h>
 
 #include "content.h"
 #include "gt.h"
@@ -191,6 +193,60 @@ static void by_vcpu(void **state)
 	prefault_and_run(&setup, LENGTH);
 }
 
+static volatile sig_atomic_t signals;
+
+static void count(int number)
+{
+	(void)number;
+	signals++;
+}
+
+static void tick(long microseconds)
+{
+	const struct itimerval timer = { { 0, microseconds }, { 0, microseconds } };
+	struct sigaction action = { .sa_handler = count };
+
+	assert_int_equal(sigaction(SIGALRM, &action, NULL), 0);
+	assert_int_equal(setitimer(ITIMER_REAL, &timer, NULL), 0);
+}
+
+/* A signal makes KVM_PRE_FAULT_MEMORY return 0 in the middle, with the rest in its structure, or -EINTR before it did anything. */
+static void signals_stop_it_and_nothing_is_left_out(void **state)
+{
+	const struct setup setup = { .backing = GMEM_BACKING_MEMFD, .mechanism = GMEM_MECH_PRE_FAULT };
+	const struct gmem_prefault_opts opts = { .size = sizeof(opts), .mechanism = GMEM_MECH_PRE_FAULT };
+	struct world w = world_make(GMEM_BACKING_MEMFD, LENGTH);
+	struct gmem_vcpu *vcpu = open_vcpu(&w);
+	const unsigned char *content = world_fill(&w);
+	uint64_t all = 0, done;
+	long before;
+	int r = 0;
+
+	(void)state;
+	if (!has_pre_fault(&w)) {
+		gmem_vcpu_close(vcpu);
+		world_end(&w);
+		gt_skip("no KVM_PRE_FAULT_MEMORY here (kernel 6.11, hardware paging)");
+	}
+	world_bind(&w, 0, 0, 0, LENGTH, 0);
+	signals = 0;
+	tick(1000);
+	do {
+		r = gmem_prefault(w.mem, all, LENGTH - all, &done, &opts);
+		all += done;
+	} while (r == -EINTR);
+	tick(0);
+	assert_int_equal(r, 0);
+	assert_int_equal(all, LENGTH);
+	assert_true(signals > 0);
+	assert_prefaulted(&w, GMEM_MECH_PRE_FAULT);
+	before = faults();
+	world_assert_guest_sees(&w, 0, content, LENGTH);
+	assert_no_faults(&setup, before);
+	gmem_vcpu_close(vcpu);
+	world_end(&w);
+}
+
 #define GMEM GT_NEEDS_VCPU | GT_NEEDS_GUEST_MEMFD
 
 static const struct gt_test tests[] = {
@@ -206,6 +262,7 @@ static const struct gt_test tests[] = {
 	GT(guest_memfd_partly_bound, GMEM),
 	GT(memfd_partly_bound, GT_NEEDS_VCPU),
 	GT(by_vcpu, GMEM),
+	GT(signals_stop_it_and_nothing_is_left_out, GT_NEEDS_VCPU),
 };
 
 GT_MAIN("prefault_guest", tests)

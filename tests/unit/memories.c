@@ -76,7 +76,7 @@ uint64_t absent_bytes(struct gmem *mem, uint64_t offset, uint64_t length)
 		struct gmem_run run = run_at(mem, offset);
 
 		run.length = run.length < end - offset ? run.length : end - offset;
-		if (!(run.state & (GMEM_RUN_ALLOCATED | GMEM_RUN_ALLOCATED_UNKNOWN)))
+		if (!(run.state & (GMEM_RUN_ALLOCATED | GMEM_RUN_INITIALISED | GMEM_RUN_INITIALISED_UNKNOWN)))
 			absent += run.length;
 		offset += run.length;
 	}

@@ -199,7 +199,7 @@ static void memory_in_a_memslot_can_be_discarded(void **state)
 	assert_int_equal(gmem_bind(memory.mem, 0, 0, 0, memory.length, NULL), 0);
 	discard(0, memory.length);
 	assert_int_equal(gmem_query_run(memory.mem, 0, &run), 0);
-	assert_int_equal(run.state, 0);
+	assert_int_equal(run.state & ~GMEM_RUN_ALLOCATED_UNKNOWN, 0); /* before 6.5 the kernel does not say */
 	assert_int_equal(info_of(memory.mem).slots, 1);
 	end_memory(&memory);
 }

@@ -189,7 +189,7 @@ static void only_the_first_page_is_touched(void **state)
 	assert_int_equal(gmem_query_run(mem, 0, &run), 0);
 	assert_int_equal(run.length, page());
 	assert_int_equal(gmem_query_run(mem, page(), &run), 0);
-	assert_int_equal(run.state, 0);
+	assert_int_equal(run.state & ~GMEM_RUN_ALLOCATED_UNKNOWN, 0); /* before 6.5 the kernel does not say */
 	assert_int_equal(run.length, (PAGES - 1) * page());
 	gmem_destroy(mem);
 	close(fd);

@@ -371,20 +371,20 @@ static void after_a_fork_the_memory_is_stale(void **state)
 }
 
 static const struct gt_test tests[] = {
-	GT(pages_have_the_state_that_they_were_brought_to, GT_NEEDS_NOTHING),
+	GT(pages_have_the_state_that_they_were_brought_to, GT_NEEDS_CACHESTAT),
 	GT(pages_of_a_real_guest_memfd_have_it_too, GT_NEEDS_GUEST_MEMFD),
-	GT(touched_pages_are_there, GT_NEEDS_NOTHING),
+	GT(touched_pages_are_there, GT_NEEDS_CACHESTAT),
 	GT(touched_pages_of_a_real_guest_memfd_are_there, GT_NEEDS_GUEST_MEMFD),
-	GT(walks_find_every_page, GT_NEEDS_NOTHING),
+	GT(walks_find_every_page, GT_NEEDS_CACHESTAT),
 	GT(walks_through_a_real_guest_memfd_find_every_page, GT_NEEDS_GUEST_MEMFD),
 	GT(long_memory_is_walked_in_few_steps, GT_NEEDS_NOTHING),
-	GT(looking_allocates_nothing, GT_NEEDS_NOTHING),
+	GT(looking_allocates_nothing, GT_NEEDS_CACHESTAT),
 	GT(looking_at_a_real_guest_memfd_allocates_nothing, GT_NEEDS_GUEST_MEMFD),
 	GT(looking_at_huge_pages_allocates_nothing, GT_NEEDS_HUGETLB_2M),
-	GT(the_page_map_is_part_of_the_state, GT_NEEDS_NOTHING),
-	GT(a_pair_shows_its_shared_half, GT_NEEDS_NOTHING),
+	GT(the_page_map_is_part_of_the_state, GT_NEEDS_CACHESTAT),
+	GT(a_pair_shows_its_shared_half, GT_NEEDS_CACHESTAT),
 	GT(bad_offsets_are_refused, GT_NEEDS_NOTHING),
-	GT(as_much_is_written_as_there_is_room_for, GT_NEEDS_NOTHING),
+	GT(as_much_is_written_as_there_is_room_for, GT_NEEDS_CACHESTAT),
 	GT(after_a_fork_the_memory_is_stale, GT_NEEDS_NOTHING),
 };
 
