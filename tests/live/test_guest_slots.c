@@ -27,6 +27,31 @@
 		test(GMEM_BACKING_MEMFD);            \
 	}
 
+#ifdef __x86_64__
+/* What KVM writes for the guest (clocks, stolen time, emulated instructions) goes through the slot's userspace_addr, whatever
+ * backs the slot: here the wall clock, where Linux guests have it written (arch/x86/kvm/x86.c, kvm_write_wall_clock()). */
+static void kvm_itself_reaches_the_memory(uint32_t backing)
+{
+	const uint64_t gpa = 7 * PAGE;
+	struct world w = world_make(backing, LENGTH);
+	struct {
+		struct kvm_msrs head;
+		struct kvm_msr_entry wall_clock;
+	} msrs = { { .nmsrs = 1 }, { .index = 0x4b564d00, .data = gpa } };
+	uint32_t clock[3]; /* version, seconds, nanoseconds */
+	void *address;
+
+	world_bind(&w, 1, 0, HALF, HALF, 0);
+	assert_int_equal(ioctl(guest_vcpu(w.guest), KVM_SET_MSRS, &msrs), 1);
+	assert_int_equal(gmem_map(w.mem, HALF + gpa, PAGE, &address, NULL), 0);
+	memcpy(clock, address, sizeof(clock));
+	assert_int_equal(clock[0], 2);
+	assert_int_not_equal(clock[1], 0);
+	world_end(&w);
+}
+BOTH(kvm_itself_reaches_the_memory)
+#endif
+
 /* The second half of the file lies at the lower guest addresses. */
 static void two_slots_with_a_gap(uint32_t backing)
 {
@@ -340,6 +365,9 @@ static void two_backings_in_one_vm(void **state)
 #define GT_BOTH(test) GT(guest_memfd_##test, GMEM), GT(memfd_##test, GT_NEEDS_VCPU)
 
 static const struct gt_test tests[] = {
+#ifdef __x86_64__
+	GT_BOTH(kvm_itself_reaches_the_memory),
+#endif
 	GT_BOTH(two_slots_with_a_gap),
 	GT_BOTH(slot_inside_the_file),
 	GT_BOTH(unbound_and_bound_again),
