@@ -24,7 +24,7 @@ expect() {
 	echo "# PASS $name"
 }
 
-echo "# PLAN 31"
+echo "# PLAN 32"
 
 # --- judge -----------------------------------------------------------------------------------------------------------------------------
 
@@ -118,6 +118,15 @@ expect "boot: a machine that hangs is ended" 1 "still running after 30 s: ended"
 expect "boot: a panic before the first program said a word" 1 "the machine did not come up" boot panic
 grep -qa 'Kernel panic' "$dir/machine/console" || { echo "the console has no panic"; status_of_all=1; }
 expect "boot: a machine that says nothing gets a second try" 1 "once more" boot silent BOOT_SECONDS=15
+boot_and_end() {
+	local ended=0
+	env SECONDS_LIMIT=60 "$here/boot" amd64 "$kernel/vmlinuz" "$dir/hang" "$dir/machine" &
+	until grep -qa '@@ boot' "$dir/machine/report" 2> /dev/null; do sleep 1; done
+	kill $! && wait $! || ended=$?
+	return "$ended"
+}
+rm -f "$dir/machine/report"
+expect "boot: one that is ended takes its machine with it" 130 "" boot_and_end
 head -c 100000 /dev/zero > "$dir/zeros"
 vmlinuz=$dir/zeros expect "boot: a kernel that is none" 1 "the machine did not come up" boot silent BOOT_SECONDS=10
 mkdir "$dir/bin"
