@@ -141,8 +141,9 @@ static void *blow(void *arg)
 {
 	struct bellows *b = arg;
 	uint64_t page = b->f->page, pages = b->f->w.length / page;
+	size_t times = content_length() >> 15;
 
-	for (int i = 0; i < 2000 && b->result == 0; i++)
+	for (size_t i = 0; i < times && b->result == 0; i++)
 		b->result = gmem_discard(b->f->w.mem, content_random(&b->seed) % pages * page, page, NULL, NULL);
 	return NULL;
 }
