@@ -34,10 +34,10 @@ static void kvm_itself_reaches_the_memory(uint32_t backing)
 {
 	const uint64_t gpa = 7 * PAGE;
 	struct world w = world_make(backing, LENGTH);
-	struct {
-		struct kvm_msrs head;
+	struct { /* struct kvm_msrs, with one entry */
+		uint32_t count, zero;
 		struct kvm_msr_entry wall_clock;
-	} msrs = { { .nmsrs = 1 }, { .index = 0x4b564d00, .data = gpa } };
+	} msrs = { .count = 1, .wall_clock = { .index = 0x4b564d00, .data = gpa } };
 	uint32_t clock[3]; /* version, seconds, nanoseconds */
 	void *address;
 
