@@ -84,12 +84,8 @@ static uint64_t zero_pages(void)
 /* Without gmem_map() or gmem_get_fd(). */
 static void assert_page_states(void)
 {
-	for (uint64_t i = 0; i < PAGES; i++) {
-		struct gmem_run run = { .size = sizeof(run) };
-
-		assert_int_equal(gmem_query_run(m.mem, i * page(), &run), 0);
-		assert_int_equal(run.state, content[i * page()] ? PRESENT : 0);
-	}
+	for (uint64_t i = 0; i < PAGES; i++)
+		assert_state(m.mem, i * page(), page(), content[i * page()] ? PRESENT : 0);
 }
 
 static void check_zeros_are_absent(enum make make, uint64_t of)
