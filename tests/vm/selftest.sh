@@ -123,10 +123,11 @@ boot_and_end() {
 	env SECONDS_LIMIT=60 "$here/boot" amd64 "$kernel/vmlinuz" "$dir/hang" "$dir/machine" &
 	until grep -qa '@@ boot' "$dir/machine/report" 2> /dev/null; do sleep 1; done
 	kill $! && wait $! || ended=$?
+	echo "it ended with $ended"
 	return "$ended"
 }
 rm -f "$dir/machine/report"
-expect "boot: one that is ended takes its machine with it" 130 "" boot_and_end
+expect "boot: one that is ended takes its machine with it" 130 "it ended with 130" boot_and_end
 head -c 100000 /dev/zero > "$dir/zeros"
 vmlinuz=$dir/zeros expect "boot: a kernel that is none" 1 "the machine did not come up" boot silent BOOT_SECONDS=10
 mkdir "$dir/bin"
