@@ -366,8 +366,8 @@ GMEM_API int gmem_discard(struct gmem *mem, uint64_t offset, uint64_t length, ui
  * @param opts    options, or NULL = GMEM_NODES_BIND
  * @return 0; -EINVAL a bad argument or option, `mask` has no bit, or (of the kernel) none of its nodes is there (of several,
  *         those that are not are left out); -E2BIG an option of a later library; -EOPNOTSUPP the kernel would accept a
- *         policy and ignore it (guest_memfd before 6.19, huge pages), has none at all, or the memory cannot be mapped; -ENOMEM; -EPERM a seccomp filter; -ESTALE after
- *         fork
+ *         policy and ignore it (guest_memfd before 6.19, huge pages), has none at all, or the memory cannot be mapped;
+ *         -ENOMEM; -EPERM a seccomp filter; -ESTALE after fork
  *
  * @threads{any} @blocks{bounded} @kernel{memfd: any with CONFIG_NUMA; guest_memfd: 6.19 (virt/kvm/guest_memfd.c)} @since{0.1}
  */
