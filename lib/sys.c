@@ -15,6 +15,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "sys_int.h"
 #include "uapi/kvm.h"
 #include "uapi/mman.h"
 #include "uapi/userfaultfd.h"
@@ -25,32 +26,8 @@ typedef unsigned long ioctl_request;
 typedef int ioctl_request;
 #endif
 
-#define LOWEST_FD 3
 /* The last page of the address space: never the process's own, so a handler that copies its argument says EFAULT. */
 #define NOWHERE ((void *)(uintptr_t)-4096)
-
-/* The negative errno of a call that returned -1; anything else below 0 is no answer that a kernel gives. */
-static int64_t outcome(int64_t result)
-{
-	if (result >= 0)
-		return result;
-	return result == -1 && errno > 0 ? -errno : -EIO;
-}
-
-/* For calls whose only good answer is 0. */
-static int nothing(int64_t result)
-{
-	result = outcome(result);
-	return result > 0 ? -EIO : (int)result;
-}
-
-/* For calls that return how much of `most` they did. */
-static int64_t amount(ssize_t result, size_t most)
-{
-	int64_t r = outcome(result);
-
-	return r > 0 && (uint64_t)r > most ? -EIO : r;
-}
 
 void gmemi_sys_close(int fd)
 {
@@ -60,20 +37,19 @@ void gmemi_sys_close(int fd)
 
 static int duplicate(int fd)
 {
-	int64_t r = outcome(fcntl(fd, F_DUPFD_CLOEXEC, LOWEST_FD));
+	int64_t r = gmemi_outcome(fcntl(fd, F_DUPFD_CLOEXEC, GMEMI_LOWEST_FD));
 
 	if (r == -EINVAL) /* RLIMIT_NOFILE is not even that */
 		return -EMFILE;
-	return r >= 0 && r < LOWEST_FD ? -EIO : (int)r;
+	return r >= 0 && r < GMEMI_LOWEST_FD ? -EIO : (int)r;
 }
 
-/* A new fd that may have landed among the standard ones, which other code closes and opens at will. */
-static int moved_up(int64_t fd)
+int gmemi_moved_up(int64_t fd)
 {
 	int high;
 
-	fd = outcome(fd);
-	if (fd < 0 || fd >= LOWEST_FD)
+	fd = gmemi_outcome(fd);
+	if (fd < 0 || fd >= GMEMI_LOWEST_FD)
 		return (int)fd;
 	high = duplicate((int)fd);
 	gmemi_sys_close((int)fd);
@@ -85,12 +61,12 @@ static int close_on_exec(int64_t fd)
 {
 	int r;
 
-	fd = outcome(fd);
+	fd = gmemi_outcome(fd);
 	if (fd < 0)
 		return (int)fd;
-	r = nothing(fcntl((int)fd, F_SETFD, FD_CLOEXEC));
+	r = gmemi_nothing(fcntl((int)fd, F_SETFD, FD_CLOEXEC));
 	if (r == 0)
-		return moved_up(fd);
+		return gmemi_moved_up(fd);
 	gmemi_sys_close((int)fd);
 	return r;
 }
@@ -102,7 +78,7 @@ int gmemi_sys_open(const char *path, int flags)
 	do
 		fd = open(path, flags | O_CLOEXEC);
 	while (fd == -1 && errno == EINTR);
-	return moved_up(fd);
+	return gmemi_moved_up(fd);
 }
 
 int gmemi_sys_dup(int fd)
@@ -117,7 +93,7 @@ int gmemi_sys_memfd(const char *name, unsigned int flags)
 
 	if (fd == -1 && errno == EINVAL)
 		fd = memfd_create(name, flags | MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	return moved_up(fd);
+	return gmemi_moved_up(fd);
 }
 
 /* Beyond RLIMIT_FSIZE the kernel sends SIGXFSZ, which ends the process unless somebody thought of it. */
@@ -137,27 +113,32 @@ int gmemi_sys_resize(int fd, uint64_t length)
 	do
 		r = ftruncate(fd, (off_t)length);
 	while (r == -1 && errno == EINTR);
-	return nothing(r);
+	return gmemi_nothing(r);
 }
 
 int gmemi_sys_seal(int fd, int seals)
 {
-	return nothing(fcntl(fd, F_ADD_SEALS, seals));
+	return gmemi_nothing(fcntl(fd, F_ADD_SEALS, seals));
 }
 
 int64_t gmemi_sys_seek(int fd, uint64_t offset, int whence)
 {
-	return outcome(lseek(fd, (off_t)offset, whence));
+	return gmemi_outcome(lseek(fd, (off_t)offset, whence));
 }
 
 int gmemi_sys_seals(int fd)
 {
-	return (int)outcome(fcntl(fd, F_GET_SEALS));
+	return (int)gmemi_outcome(fcntl(fd, F_GET_SEALS));
 }
 
 int gmemi_sys_open_flags(int fd)
 {
-	return (int)outcome(fcntl(fd, F_GETFL));
+	return (int)gmemi_outcome(fcntl(fd, F_GETFL));
+}
+
+int gmemi_sys_set_flags(int fd, int flags)
+{
+	return gmemi_nothing(fcntl(fd, F_SETFL, flags));
 }
 
 static enum gmemi_file_type type_of(mode_t mode)
@@ -170,7 +151,7 @@ static enum gmemi_file_type type_of(mode_t mode)
 int gmemi_sys_describe(int fd, struct gmemi_file *file)
 {
 	struct stat about;
-	int r = nothing(fstat(fd, &about));
+	int r = gmemi_nothing(fstat(fd, &about));
 
 	if (r < 0)
 		return r;
@@ -190,7 +171,7 @@ int gmemi_sys_name(int fd, char *name, size_t room)
 	int64_t r;
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	r = amount(readlink(path, name, room - 1), room - 1);
+	r = gmemi_amount(readlink(path, name, room - 1), room - 1);
 	if (r < 0)
 		return (int)r;
 	name[r] = '\0';
@@ -206,7 +187,7 @@ int gmemi_sys_cached(int fd, uint64_t offset, uint64_t length, uint64_t *pages)
 {
 	struct mmani_cachestat_range range = { .offset = offset, .length = length };
 	struct mmani_cachestat found;
-	int r = nothing(syscall(MMANI_SYS_CACHESTAT, fd, &range, &found, 0));
+	int r = gmemi_nothing(syscall(MMANI_SYS_CACHESTAT, fd, &range, &found, 0));
 
 	if (r == 0)
 		*pages = found.cached + found.evicted; /* of a memfd those are in swap */
@@ -221,18 +202,18 @@ int64_t gmemi_sys_magic(int fd)
 	do
 		r = fstatfs(fd, &about);
 	while (r == -1 && errno == EINTR);
-	r = nothing(r);
+	r = gmemi_nothing(r);
 	return r < 0 ? r : (int64_t)(uint32_t)about.f_type;
 }
 
 int64_t gmemi_sys_read(int fd, void *buffer, size_t length)
 {
-	return amount(read(fd, buffer, length), length);
+	return gmemi_amount(read(fd, buffer, length), length);
 }
 
 int64_t gmemi_sys_pread(int fd, void *buffer, size_t length, uint64_t offset)
 {
-	return amount(pread(fd, buffer, length, (off_t)offset), length);
+	return gmemi_amount(pread(fd, buffer, length, (off_t)offset), length);
 }
 
 int64_t gmemi_sys_pwrite(int fd, const void *data, size_t length, uint64_t offset)
@@ -244,20 +225,20 @@ int64_t gmemi_sys_pwrite(int fd, const void *data, size_t length, uint64_t offse
 	do
 		r = pwrite(fd, data, length, (off_t)offset);
 	while (r == -1 && errno == EINTR);
-	return amount(r, length);
+	return gmemi_amount(r, length);
 }
 
 int gmemi_sys_fallocate(int fd, int mode, uint64_t offset, uint64_t length)
 {
-	return nothing(fallocate(fd, mode, (off_t)offset, (off_t)length));
+	return gmemi_nothing(fallocate(fd, mode, (off_t)offset, (off_t)length));
 }
 
 int gmemi_sys_pipe(int ends[2])
 {
-	int r = nothing(pipe2(ends, O_CLOEXEC));
+	int r = gmemi_nothing(pipe2(ends, O_CLOEXEC));
 
 	for (int i = 0; r == 0 && i < 2; i++) {
-		ends[i] = moved_up(ends[i]);
+		ends[i] = gmemi_moved_up(ends[i]);
 		if (ends[i] < 0) {
 			r = ends[i];
 			gmemi_sys_close(ends[!i]);
@@ -272,7 +253,7 @@ int64_t gmemi_sys_splice(int from, const uint64_t *from_offset, int to, const ui
 
 	if (to_offset && beyond_limit(*to_offset + length))
 		return -EFBIG;
-	return amount(splice(from, from_offset ? &in : NULL, to, to_offset ? &out : NULL, length, 0), length);
+	return gmemi_amount(splice(from, from_offset ? &in : NULL, to, to_offset ? &out : NULL, length, 0), length);
 }
 
 uint64_t gmemi_sys_page_size(void)
@@ -294,14 +275,19 @@ int gmemi_sys_map(void *address, uint64_t length, int protection, int flags, int
 		return -ENOMEM;
 	at = mmap(address, (size_t)length, protection, flags, fd, (off_t)offset);
 	if (at == MAP_FAILED)
-		return nothing(-1);
+		return gmemi_nothing(-1);
 	*result = at;
 	return 0;
 }
 
 int gmemi_sys_unmap(void *address, uint64_t length)
 {
-	return nothing(munmap(address, (size_t)length));
+	return gmemi_nothing(munmap(address, (size_t)length));
+}
+
+int gmemi_sys_protect(void *address, uint64_t length, int protection)
+{
+	return gmemi_nothing(mprotect(address, (size_t)length, protection));
 }
 
 int gmemi_sys_advise(void *address, uint64_t length, int advice)
@@ -311,22 +297,22 @@ int gmemi_sys_advise(void *address, uint64_t length, int advice)
 	do
 		r = madvise(address, (size_t)length, advice);
 	while (r == -1 && errno == EINTR);
-	return nothing(r);
+	return gmemi_nothing(r);
 }
 
 int gmemi_sys_resident(void *address, uint64_t length, unsigned char *vector)
 {
-	return nothing(mincore(address, (size_t)length, vector));
+	return gmemi_nothing(mincore(address, (size_t)length, vector));
 }
 
 int gmemi_sys_ioctl(int fd, unsigned long request, const void *argument)
 {
-	return (int)outcome(ioctl(fd, (ioctl_request)request, argument));
+	return (int)gmemi_outcome(ioctl(fd, (ioctl_request)request, argument));
 }
 
 int gmemi_sys_ioctl_value(int fd, unsigned long request, unsigned long argument)
 {
-	return (int)outcome(ioctl(fd, (ioctl_request)request, argument));
+	return (int)gmemi_outcome(ioctl(fd, (ioctl_request)request, argument));
 }
 
 int gmemi_sys_ioctl_known(int fd, unsigned long request)
@@ -345,15 +331,15 @@ int gmemi_sys_userfaultfd(int device, int flags)
 {
 	flags |= O_CLOEXEC | O_NONBLOCK;
 	if (device >= 0)
-		return moved_up(ioctl(device, (ioctl_request)UFFDI_NEW, (unsigned long)flags));
-	return moved_up(syscall(SYS_userfaultfd, flags));
+		return gmemi_moved_up(ioctl(device, (ioctl_request)UFFDI_NEW, (unsigned long)flags));
+	return gmemi_moved_up(syscall(SYS_userfaultfd, flags));
 }
 
 int gmemi_sys_policy(void *address, uint64_t length, int mode, const uint64_t *mask, uint32_t words)
 {
 	unsigned long bits = words * 64ul + 1; /* the kernel takes one off */
 
-	return nothing(syscall(SYS_mbind, address, (unsigned long)length, mode, mask, bits, 0));
+	return gmemi_nothing(syscall(SYS_mbind, address, (unsigned long)length, mode, mask, bits, 0));
 }
 
 int gmemi_sys_thread(pthread_t *thread, void *(*body)(void *), void *argument)

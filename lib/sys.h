@@ -30,6 +30,7 @@ int64_t gmemi_sys_seek(int fd, uint64_t offset, int whence);
 int gmemi_sys_seals(int fd);
 /* O_RDONLY, O_WRONLY or O_RDWR, and the flags that the file has now: F_GETFL. */
 int gmemi_sys_open_flags(int fd);
+int gmemi_sys_set_flags(int fd, int flags); /* F_SETFL */
 
 enum gmemi_file_type { GMEMI_FILE_OTHER, GMEMI_FILE_REGULAR, GMEMI_FILE_PIPE };
 
@@ -63,6 +64,7 @@ int64_t gmemi_sys_splice(int from, const uint64_t *from_offset, int to, const ui
 uint64_t gmemi_sys_page_size(void);
 int gmemi_sys_map(void *address, uint64_t length, int protection, int flags, int fd, uint64_t offset, void **result);
 int gmemi_sys_unmap(void *address, uint64_t length);
+int gmemi_sys_protect(void *address, uint64_t length, int protection);
 int gmemi_sys_advise(void *address, uint64_t length, int advice);
 int gmemi_sys_resident(void *address, uint64_t length, unsigned char *vector);
 /* mbind() without MPOL_MF_*; mode is MMANI_MPOL_*. */
@@ -77,6 +79,33 @@ int gmemi_sys_userfaultfd(int device, int flags);
 
 /* Does the handler behind fd know the request? It is called with an address that is never mapped: -EFAULT means it does. */
 int gmemi_sys_ioctl_known(int fd, unsigned long request);
+
+/* waiting and time (sys_event.c): nanoseconds of CLOCK_MONOTONIC; UINT64_MAX = without end */
+uint64_t gmemi_sys_now(void);
+/* Sleeps while *word is still what was expected: 0 = woken, or for no reason; -EAGAIN, -EINTR, -ETIMEDOUT. Threads of this
+ * process only. */
+int gmemi_sys_wait(const _Atomic uint32_t *word, uint32_t expected, uint64_t timeout_ns);
+void gmemi_sys_wake(const _Atomic uint32_t *word); /* all of them */
+/* Reads that would have to wait say -EAGAIN, whatever the fd's own flags are; -EOPNOTSUPP: the file cannot tell. */
+int64_t gmemi_sys_pread_now(int fd, void *buffer, size_t length, uint64_t offset);
+int64_t gmemi_sys_read_now(int fd, void *buffer, size_t length);
+struct epoll_event;
+int gmemi_sys_epoll(void);
+int gmemi_sys_epoll_add(int epoll, int fd, uint32_t events, uint64_t tag);
+int gmemi_sys_epoll_change(int epoll, int fd, uint32_t events, uint64_t tag);
+int gmemi_sys_epoll_remove(int epoll, int fd);
+int gmemi_sys_epoll_wait(int epoll, struct epoll_event *events, int room, uint64_t timeout_ns); /* how many */
+int gmemi_sys_eventfd(void);
+void gmemi_sys_eventfd_raise(int fd);
+void gmemi_sys_eventfd_lower(int fd);
+int gmemi_sys_timer(void); /* readable from `when` on; UINT64_MAX = never */
+int gmemi_sys_timer_set(int fd, uint64_t when);
+
+/* where threads run: bit n of the words = CPU n */
+uint32_t gmemi_sys_thread_id(void);
+int gmemi_sys_affinity(uint32_t thread, uint64_t *words, uint32_t count);
+int gmemi_sys_set_affinity(const uint64_t *words, uint32_t count); /* of the calling thread */
+void gmemi_sys_yield(void);
 
 /* threads, which block all signals but those of their own faults */
 int gmemi_sys_thread(pthread_t *thread, void *(*body)(void *), void *argument);

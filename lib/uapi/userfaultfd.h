@@ -8,6 +8,13 @@
 #define UFFDI_NEW 0x0000aa00u /* on /dev/userfaultfd, flags by value */
 #define UFFDI_API 0xc018aa3fu
 #define UFFDI_REGISTER 0xc020aa00u
+#define UFFDI_UNREGISTER 0x8010aa01u
+#define UFFDI_WAKE 0x8010aa02u
+#define UFFDI_COPY 0xc028aa03u
+#define UFFDI_ZEROPAGE 0xc020aa04u
+#define UFFDI_WRITEPROTECT 0xc018aa06u
+#define UFFDI_CONTINUE 0xc020aa07u
+#define UFFDI_POISON 0xc020aa08u
 
 #define UFFDI_API_VERSION 0xaau
 #define UFFDI_USER_MODE_ONLY 1
@@ -53,5 +60,75 @@ struct uffdi_register {
 	uint64_t mode;
 	uint64_t ioctls;
 };
+
+struct uffdi_range { /* UNREGISTER, WAKE */
+	uint64_t start;
+	uint64_t length;
+};
+
+struct uffdi_copy {
+	uint64_t to;
+	uint64_t from;
+	uint64_t length;
+	uint64_t mode;
+	int64_t result; /* bytes, or a negative errno */
+};
+
+struct uffdi_resolve { /* ZEROPAGE, CONTINUE, POISON */
+	uint64_t start;
+	uint64_t length;
+	uint64_t mode;
+	int64_t result; /* bytes, or a negative errno */
+};
+
+#define UFFDI_MODE_DONTWAKE (UINT64_C(1) << 0)
+
+struct uffdi_protect { /* WRITEPROTECT */
+	uint64_t start;
+	uint64_t length;
+	uint64_t mode;
+};
+
+#define UFFDI_PROTECT_ON (UINT64_C(1) << 0)
+
+enum {
+	UFFDI_EVENT_PAGEFAULT = 0x12,
+	UFFDI_EVENT_FORK = 0x13,
+	UFFDI_EVENT_REMAP = 0x14,
+	UFFDI_EVENT_REMOVE = 0x15,
+	UFFDI_EVENT_UNMAP = 0x16
+};
+
+#define UFFDI_FAULT_WRITE (UINT64_C(1) << 0)
+#define UFFDI_FAULT_WP (UINT64_C(1) << 1)
+#define UFFDI_FAULT_MINOR (UINT64_C(1) << 2)
+
+/* What read() gives. */
+struct uffdi_message {
+	uint8_t event;
+	uint8_t reserved1;
+	uint16_t reserved2;
+	uint32_t reserved3;
+	union {
+		struct {
+			uint64_t flags;
+			uint64_t address;
+			uint32_t thread;
+		} fault;
+		struct {
+			uint32_t fd;
+		} fork;
+		struct {
+			uint64_t from;
+			uint64_t to;
+			uint64_t length;
+		} remap;
+		struct {
+			uint64_t start;
+			uint64_t end;
+		} range; /* REMOVE, UNMAP */
+	};
+};
+_Static_assert(sizeof(struct uffdi_message) == 32, "the kernel's own size");
 
 #endif

@@ -23,7 +23,7 @@ void inject_arm(unsigned long nth, int error);
 unsigned long inject_disarm(void);
 
 /* Of the last time it was armed: did a call fail, and which one ("" if none did)? 64-bit names are said without the
- * 64, calls through syscall() by that, but for cachestat, faccessat2 and mbind. */
+ * 64, calls through syscall() by that, but for cachestat, faccessat2, mbind and preadv2. */
 bool inject_fired(void);
 const char *inject_where(void);
 

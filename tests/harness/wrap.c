@@ -7,8 +7,17 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdarg.h>
+#include <sys/epoll.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 
+int __real_epoll_create1(int flags);
+int __real_epoll_ctl(int epoll, int what, int fd, struct epoll_event *event);
+int __real_epoll_wait(int epoll, struct epoll_event *events, int room, int milliseconds);
+int __real_eventfd(unsigned int count, int flags);
+int __real_mprotect(void *address, size_t length, int protection);
+int __real_timerfd_create(int clock, int flags);
+int __real_timerfd_settime(int fd, int flags, const struct itimerspec *at, struct itimerspec *before);
 int __real_dup(int fd);
 int __real_dup2(int fd, int to);
 int __real_dup3(int fd, int to, int flags);
@@ -224,6 +233,8 @@ static enum inject_call call_of(long number)
 		return INJECT_CACHESTAT;
 	case FACCESSAT2:
 		return INJECT_FACCESSAT;
+	case SYS_preadv2:
+		return INJECT_PREADV;
 	case SYS_mbind:
 		return INJECT_MBIND;
 	default:
@@ -353,6 +364,43 @@ ssize_t __wrap_splice(int from, off_t *from_offset, int to, off_t *to_offset, si
 		return -1;
 	fake = fake_splice(from, to);
 	return fake != FAKE_NOT_MINE ? answer(fake) : __real_splice(from, from_offset, to, to_offset, length, flags);
+}
+
+int __wrap_mprotect(void *address, size_t length, int protection)
+{
+	return inject_point(INJECT_MPROTECT, (unsigned long)protection) ? -1 : __real_mprotect(address, length, protection);
+}
+
+/* Waiting */
+
+int __wrap_epoll_create1(int flags)
+{
+	return inject_point(INJECT_EPOLL_CREATE, 0) ? -1 : __real_epoll_create1(flags);
+}
+
+int __wrap_epoll_ctl(int epoll, int what, int fd, struct epoll_event *event)
+{
+	return inject_point(INJECT_EPOLL_CTL, (unsigned long)what) ? -1 : __real_epoll_ctl(epoll, what, fd, event);
+}
+
+int __wrap_epoll_wait(int epoll, struct epoll_event *events, int room, int milliseconds)
+{
+	return inject_point(INJECT_EPOLL_WAIT, 0) ? -1 : __real_epoll_wait(epoll, events, room, milliseconds);
+}
+
+int __wrap_eventfd(unsigned int count, int flags)
+{
+	return inject_point(INJECT_EVENTFD, 0) ? -1 : __real_eventfd(count, flags);
+}
+
+int __wrap_timerfd_create(int clock, int flags)
+{
+	return inject_point(INJECT_TIMERFD, 0) ? -1 : __real_timerfd_create(clock, flags);
+}
+
+int __wrap_timerfd_settime(int fd, int flags, const struct itimerspec *at, struct itimerspec *before)
+{
+	return inject_point(INJECT_TIMERFD, 1) ? -1 : __real_timerfd_settime(fd, flags, at, before);
 }
 
 /* Threads */
