@@ -88,8 +88,7 @@ struct gmem *gmemi_memory_new(struct gmem_vm *vm, uint64_t length, uint64_t need
 	mem->need = need;
 	mem->page_size = page_size_for(need);
 	pthread_mutex_init(&mem->lock, NULL);
-	pthread_rwlock_init(&mem->content, NULL);
-	pthread_mutex_init(&mem->turn, NULL);
+	gmemi_claims_begin(&mem->content);
 	gmemi_vm_claim(vm);
 	return mem;
 }
@@ -101,8 +100,7 @@ void gmemi_memory_free(struct gmem *mem)
 	gmemi_mapping_end(mem);
 	close_files(mem);
 	pthread_mutex_destroy(&mem->lock);
-	pthread_rwlock_destroy(&mem->content);
-	pthread_mutex_destroy(&mem->turn);
+	gmemi_claims_end(&mem->content);
 	gmemi_free(mem);
 	gmemi_vm_release(vm);
 }

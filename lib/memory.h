@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#include "claim.h"
 #include "pagemap.h"
 #include "vm.h"
 
@@ -30,7 +31,7 @@ struct gmemi_mapping {
 struct gmemi_begun {
 	struct gmemi_begun *next;
 	uint64_t page; /* its number; UINT64_MAX = none */
-	bool lost;     /* freed meanwhile: what is left of it is not to be stored, or it would be half zeros */
+	bool lost;     /* freed meanwhile, by who has claimed it: what is left is not to be stored, or it would be half zeros */
 };
 
 struct gmem {
@@ -41,13 +42,12 @@ struct gmem {
 	enum gmem_backing backing;
 	enum gmem_mechanism mechanism;
 	struct gmemi_pagemap *map; /* NULL without GMEM_NEED_LAZY */
-	pthread_rwlock_t content;  /* with a page map: held to store and mark (shared), and to mark and free (alone) */
-	pthread_mutex_t turn;	   /* passed on the way to `content`: who waits for it alone lets nobody by */
+	struct gmemi_claims content; /* with a page map: of who stores and marks pages, or marks and frees them */
 	pthread_mutex_t lock;	   /* guards the next three */
 	struct gmemi_mapping *mappings;
 	bool imported;		   /* others may have the same open file, and change its flags */
 	bool exposed;		   /* somebody besides the library's own calls may touch the pages */
-	struct gmemi_begun *begun; /* of calls under way: the list; what is in it is under `content` */
+	struct gmemi_begun *begun; /* of calls under way: the list and the page numbers in it */
 	atomic_uint slots;	   /* memslots bound */
 	_Atomic uint64_t populated, skipped;
 	atomic_uint populate_mechanism, prefault_mechanism;
@@ -104,11 +104,10 @@ struct gmemi_bound {
 struct gmemi_bound gmemi_slot_at(struct gmem *mem, uint64_t offset, uint64_t *length);
 
 /* memory_discard.c */
-/* With a page map, storing and marking are one to those who free pages, and freeing and marking to those who store.
- * Without one, nothing is locked. */
-void gmemi_content_share(struct gmem *mem);
-void gmemi_content_alone(struct gmem *mem);
-void gmemi_content_leave(struct gmem *mem);
+/* With a page map, storing and marking are one to those who free or store the same pages, and so are marking and freeing.
+ * Without one, nothing is claimed. */
+void gmemi_content_claim(struct gmem *mem, struct gmemi_claim *claim, uint64_t offset, uint64_t length);
+void gmemi_content_leave(struct gmem *mem, struct gmemi_claim *claim);
 /* From now on pages may be in use (mapped, pinned, seen by a guest or another process) when the library does not know. */
 void gmemi_memory_expose(struct gmem *mem);
 bool gmemi_memory_exposed(struct gmem *mem);

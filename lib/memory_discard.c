@@ -12,7 +12,8 @@
 #include "vm_chain.h"
 
 #define PIECE (UINT64_C(256) << 20) /* what is done between two looks at `done`: a multiple of every page size but 1 GiB */
-#define PIECES 1024 /* no more, but of memory with a page map, where all who store wait for the end of a piece */
+#define PIECES 1024 /* no more, but of memory with a page map, where those who store there, a pager too, wait for the end */
+#define MAPPED_PIECE (UINT64_C(8) << 20) /* ... of a piece of this size, which takes a millisecond or two */
 
 struct discard {
 	struct gmem *mem;
@@ -96,29 +97,19 @@ static int free_pages(struct discard *d, uint64_t offset, uint64_t length)
 	}
 }
 
-/* libc lets those who share go first, and calls with threads share without end: they have to wait their turn. */
-void gmemi_content_share(struct gmem *mem)
+void gmemi_content_claim(struct gmem *mem, struct gmemi_claim *claim, uint64_t offset, uint64_t length)
 {
-	if (!mem->map)
-		return;
-	pthread_mutex_lock(&mem->turn);
-	pthread_rwlock_rdlock(&mem->content);
-	pthread_mutex_unlock(&mem->turn);
+	uint64_t first = gmemi_round_down(offset, mem->page_size);
+	uint64_t end = gmemi_round_down(offset + length + mem->page_size - 1, mem->page_size);
+
+	if (mem->map)
+		gmemi_claim_take(&mem->content, claim, first, end - first);
 }
 
-void gmemi_content_alone(struct gmem *mem)
-{
-	if (!mem->map)
-		return;
-	pthread_mutex_lock(&mem->turn);
-	pthread_rwlock_wrlock(&mem->content);
-	pthread_mutex_unlock(&mem->turn);
-}
-
-void gmemi_content_leave(struct gmem *mem)
+void gmemi_content_leave(struct gmem *mem, struct gmemi_claim *claim)
 {
 	if (mem->map)
-		pthread_rwlock_unlock(&mem->content);
+		gmemi_claim_drop(&mem->content, claim);
 }
 
 /* To calls that are in the middle of a page. */
@@ -136,21 +127,23 @@ static int discard_piece(struct discard *d, uint64_t offset, uint64_t length)
 {
 	struct gmem *mem = d->mem;
 	uint64_t first = offset / mem->page_size, count = length / mem->page_size;
+	struct gmemi_claim claim;
 	int r;
 
-	gmemi_content_alone(mem);
+	gmemi_content_claim(mem, &claim, offset, length);
 	if (mem->map) {
 		gmemi_pagemap_set(mem->map, first, count, d->mark);
 		tell_lost(mem, first, count);
 	}
 	r = free_pages(d, offset, length);
-	gmemi_content_leave(mem);
+	gmemi_content_leave(mem, &claim);
 	return r;
 }
 
 static uint64_t piece_of(const struct gmem *mem, uint64_t length)
 {
-	uint64_t least = mem->page_size > PIECE ? mem->page_size : PIECE;
+	uint64_t piece = mem->map ? MAPPED_PIECE : PIECE;
+	uint64_t least = mem->page_size > piece ? mem->page_size : piece;
 
 	return mem->map || length / PIECES < least ? least : gmemi_round_down(length / PIECES, least);
 }

@@ -72,20 +72,22 @@ static uint64_t lost_part(const struct gmemi_lane *lane, uint64_t length)
 {
 	uint64_t size = memory_of(lane)->page_size;
 
-	if (!lane->begun.lost || lane->begun.page != lane->at / size)
+	if (lane->begun.page != lane->at / size || !lane->begun.lost)
 		return 0;
 	return gmemi_min(length, size - lane->at % size);
 }
 
 static void remember_begun(struct gmemi_lane *lane)
 {
-	uint64_t size = memory_of(lane)->page_size;
-	uint64_t page = lane->at % size ? lane->at / size : UINT64_MAX;
+	struct gmem *mem = memory_of(lane);
+	uint64_t page = lane->at % mem->page_size ? lane->at / mem->page_size : UINT64_MAX;
 
 	if (page == lane->begun.page)
 		return;
+	pthread_mutex_lock(&mem->lock);
 	lane->begun.page = page;
 	lane->begun.lost = false;
+	pthread_mutex_unlock(&mem->lock);
 }
 
 /* --- content that is in a buffer -------------------------------------------------------------------------------------- */
@@ -102,9 +104,10 @@ static int store(struct gmemi_lane *lane, const unsigned char *data, uint64_t le
 {
 	struct gmem *mem = memory_of(lane);
 	uint64_t lost, from, done = 0;
+	struct gmemi_claim claim;
 	int r = 0;
 
-	gmemi_content_share(mem);
+	gmemi_content_claim(mem, &claim, lane->at, length);
 	lost = mem->map ? lost_part(lane, length) : 0;
 	lane->at += lost;
 	from = lane->at;
@@ -115,7 +118,7 @@ static int store(struct gmemi_lane *lane, const unsigned char *data, uint64_t le
 		mark_filled(lane, from);
 		remember_begun(lane);
 	}
-	gmemi_content_leave(mem);
+	gmemi_content_leave(mem, &claim);
 	atomic_fetch_add(&mem->populated, lost + done);
 	return r;
 }

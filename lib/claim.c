@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT */
+#include "claim.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "range.h"
+#include "sys.h"
+
+void gmemi_claims_begin(struct gmemi_claims *claims)
+{
+	*claims = (struct gmemi_claims){ .first = NULL };
+	pthread_mutex_init(&claims->lock, NULL);
+}
+
+void gmemi_claims_end(struct gmemi_claims *claims)
+{
+	pthread_mutex_destroy(&claims->lock);
+}
+
+/* Claims that wait count as well: who came later does not overtake. */
+static bool is_blocked(const struct gmemi_claims *claims, const struct gmemi_claim *claim)
+{
+	for (const struct gmemi_claim *c = claims->first; c != claim; c = c->next)
+		if (gmemi_range_overlaps(c->offset, c->length, claim->offset, claim->length))
+			return true;
+	return false;
+}
+
+static void append(struct gmemi_claims *claims, struct gmemi_claim *claim)
+{
+	struct gmemi_claim **link = &claims->first;
+
+	while (*link)
+		link = &(*link)->next;
+	*link = claim;
+}
+
+/* The lock is held, but not during the wait. */
+static void wait_for_a_drop(struct gmemi_claims *claims)
+{
+	uint32_t seen = atomic_load(&claims->drops);
+
+	claims->waiting++;
+	pthread_mutex_unlock(&claims->lock);
+	(void)gmemi_sys_wait(&claims->drops, seen, UINT64_MAX); /* whatever it says: the caller looks again */
+	pthread_mutex_lock(&claims->lock);
+	claims->waiting--;
+}
+
+void gmemi_claim_take(struct gmemi_claims *claims, struct gmemi_claim *claim, uint64_t offset, uint64_t length)
+{
+	*claim = (struct gmemi_claim){ .offset = offset, .length = length };
+	pthread_mutex_lock(&claims->lock);
+	append(claims, claim);
+	while (is_blocked(claims, claim))
+		wait_for_a_drop(claims);
+	pthread_mutex_unlock(&claims->lock);
+}
+
+void gmemi_claim_drop(struct gmemi_claims *claims, struct gmemi_claim *claim)
+{
+	struct gmemi_claim **link = &claims->first;
+	bool heard;
+
+	pthread_mutex_lock(&claims->lock);
+	while (*link != claim)
+		link = &(*link)->next;
+	*link = claim->next;
+	heard = claims->waiting;
+	atomic_fetch_add(&claims->drops, 1);
+	pthread_mutex_unlock(&claims->lock);
+	if (heard)
+		gmemi_sys_wake(&claims->drops);
+}
