@@ -11,5 +11,6 @@
 #include <gmem/memory.h>
 #include <gmem/source.h>
 #include <gmem/populate.h>
+#include <gmem/fault.h>
 
 #endif

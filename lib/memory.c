@@ -149,6 +149,8 @@ void gmem_destroy(struct gmem *mem)
 	if (!mem)
 		return;
 	gmemi_slots_end(mem);
+	if (mem->watch)
+		mem->watch->leave(mem->watch);
 	gmemi_memory_free(mem);
 }
 

@@ -27,6 +27,14 @@ struct gmemi_mapping {
 	unsigned int users; /* memslots, and calls that are using it */
 };
 
+/* Of the one endpoint that watches ranges of the memory, in its own struct: what it does when a call of a lower floor moves
+ * pages. */
+struct gmemi_watch {
+	bool (*covers)(const struct gmemi_watch *watch, uint64_t offset, uint64_t length); /* is a part of that watched? */
+	void (*filled)(struct gmemi_watch *watch, uint64_t offset, uint64_t length); /* who waits for these may go on */
+	void (*leave)(struct gmemi_watch *watch); /* the memory ends: nothing of it is touched after the return */
+};
+
 /* A page that a populate call has stored a part of, and has not done with. */
 struct gmemi_begun {
 	struct gmemi_begun *next;
@@ -43,10 +51,12 @@ struct gmem {
 	enum gmem_mechanism mechanism;
 	struct gmemi_pagemap *map; /* NULL without GMEM_NEED_LAZY */
 	struct gmemi_claims content; /* with a page map: of who stores and marks pages, or marks and frees them */
-	pthread_mutex_t lock;	   /* guards the next three */
+	pthread_mutex_t lock;	   /* guards the next five */
 	struct gmemi_mapping *mappings;
 	bool imported;		   /* others may have the same open file, and change its flags */
 	bool exposed;		   /* somebody besides the library's own calls may touch the pages */
+	struct gmemi_watch *watch; /* NULL = nobody watches */
+	_Atomic uint32_t watch_calls; /* of `filled` under way; added to under the lock */
 	struct gmemi_begun *begun; /* of calls under way: the list and the page numbers in it */
 	atomic_uint slots;	   /* memslots bound */
 	_Atomic uint64_t populated, skipped;
@@ -85,6 +95,9 @@ int gmemi_mapping_hold_alias(struct gmem *mem, uint64_t offset, uint64_t length,
 /* The one that has put offset at this address: -EINVAL if there is none. */
 int gmemi_mapping_hold_at(struct gmem *mem, uint64_t offset, uint64_t length, const void *address,
 			  struct gmemi_mapping **mapping);
+/* All of them that have a part of the range, none of which is then without one: *mappings is an array of the caller's, who
+ * drops each and frees it. */
+int gmemi_mapping_hold_all(struct gmem *mem, uint64_t offset, uint64_t length, struct gmemi_mapping ***mappings, uint32_t *count);
 void gmemi_mapping_drop(struct gmem *mem, struct gmemi_mapping *mapping);
 static inline unsigned char *gmemi_mapping_at(const struct gmemi_mapping *mapping, uint64_t offset)
 {
@@ -108,11 +121,21 @@ struct gmemi_bound gmemi_slot_at(struct gmem *mem, uint64_t offset, uint64_t *le
  * Without one, nothing is claimed. */
 void gmemi_content_claim(struct gmem *mem, struct gmemi_claim *claim, uint64_t offset, uint64_t length);
 void gmemi_content_leave(struct gmem *mem, struct gmemi_claim *claim);
+/* Frees pages of the shared file, whatever the map says. */
+int gmemi_memory_punch(struct gmem *mem, uint64_t offset, uint64_t length);
 /* From now on pages may be in use (mapped, pinned, seen by a guest or another process) when the library does not know. */
 void gmemi_memory_expose(struct gmem *mem);
 bool gmemi_memory_exposed(struct gmem *mem);
 /* Frees pages that hold zeros, unless the memory has been exposed meanwhile. */
 bool gmemi_memory_free_unseen(struct gmem *mem, uint64_t offset, uint64_t length);
+
+/* memory_watch.c */
+/* From now on `watch` is asked and told: -EBUSY when there is another. */
+int gmemi_watch_begin(struct gmem *mem, struct gmemi_watch *watch);
+/* Nothing is under way in it after the return. */
+void gmemi_watch_end(struct gmem *mem);
+/* These pages have just become filled, by a call that knows of no faults. */
+void gmemi_watch_tell_filled(struct gmem *mem, uint64_t offset, uint64_t length);
 
 /* memory_run.c: how far pages from offset on are alike, within *length, which is cut; false = the kernel does not say. */
 bool gmemi_run_by_seek(int fd, uint64_t page_size, uint64_t offset, uint64_t *length, bool *data);

@@ -39,6 +39,11 @@ static int punch(int fd, uint64_t offset, uint64_t length)
 	return r < 0 ? gmemi_failed(r, "fallocate(PUNCH_HOLE)", r == -EPERM ? "is the file sealed against writing?" : NULL) : 0;
 }
 
+int gmemi_memory_punch(struct gmem *mem, uint64_t offset, uint64_t length)
+{
+	return punch(gmemi_memory_shared_fd(mem), offset, length);
+}
+
 static int punch_both(const struct gmem *mem, uint64_t offset, uint64_t length)
 {
 	int r = punch(mem->fd, offset, length);

@@ -122,7 +122,7 @@ static int establish_at(struct gmem *mem, struct gmemi_mapping *m, void *at)
 }
 
 /* A new mapping in the list; the lock is held. */
-static int add(struct gmem *mem, uint64_t offset, uint64_t length, bool writable, void *at, struct gmemi_mapping **result)
+static int add_unwatched(struct gmem *mem, uint64_t offset, uint64_t length, bool writable, void *at, struct gmemi_mapping **result)
 {
 	struct gmemi_mapping *m;
 	int r;
@@ -142,6 +142,20 @@ static int add(struct gmem *mem, uint64_t offset, uint64_t length, bool writable
 	mem->mappings = m;
 	*result = m;
 	return 0;
+}
+
+static bool is_watched(const struct gmem *mem, uint64_t offset, uint64_t length)
+{
+	return mem->watch && mem->watch->covers(mem->watch, offset, length);
+}
+
+/* The same, unless touching the range there would be seen by nobody. */
+static int add(struct gmem *mem, uint64_t offset, uint64_t length, bool writable, void *at, struct gmemi_mapping **result)
+{
+	if (is_watched(mem, offset, length))
+		return gmemi_refuse(-EBADFD, "an endpoint watches a part of the range: make all mappings of it before "
+				    "gmem_uffd_register()");
+	return add_unwatched(mem, offset, length, writable, at, result);
 }
 
 static int find_or_add(struct gmem *mem, uint64_t offset, uint64_t length, bool writable, void *at, struct gmemi_mapping **result)
@@ -218,7 +232,7 @@ int gmemi_mapping_hold_alias(struct gmem *mem, uint64_t offset, uint64_t length,
 
 	round_out(mem, &offset, &length);
 	pthread_mutex_lock(&mem->lock);
-	r = add(mem, offset, length, true, NULL, mapping);
+	r = add_unwatched(mem, offset, length, true, NULL, mapping);
 	if (r == 0) {
 		(*mapping)->alias = true;
 		use(*mapping);
@@ -233,7 +247,7 @@ static int add_whole(struct gmem *mem, uint64_t offset, uint64_t length, struct 
 {
 	int r = add(mem, 0, mem->length, true, NULL, mapping);
 
-	if (r != -ENOMEM && r != -EAGAIN) /* EAGAIN: mlockall(), and RLIMIT_MEMLOCK */
+	if (r != -ENOMEM && r != -EAGAIN && r != -EBADFD) /* EAGAIN: mlockall(), and RLIMIT_MEMLOCK; EBADFD: a part is watched */
 		return r;
 	gmemi_tolerated();
 	round_out(mem, &offset, &length);
@@ -287,6 +301,72 @@ int gmemi_mapping_hold_at(struct gmem *mem, uint64_t offset, uint64_t length, co
 	}
 	pthread_mutex_unlock(&mem->lock);
 	return m ? 0 : gmemi_refuse(-EINVAL, "opts->address is not where gmem_map() has put this range to be written");
+}
+
+/* Bytes from offset on that no mapping has, at most length: to the next one that has some. */
+static uint64_t unmapped_part(const struct gmem *mem, uint64_t offset, uint64_t length)
+{
+	for (const struct gmemi_mapping *m = mem->mappings; m; m = m->next)
+		if (!m->alias && m->offset > offset)
+			length = gmemi_min(length, m->offset - offset);
+	return length;
+}
+
+/* The lock is held. Everything in the range is mapped, by whatever number of mappings. */
+static int map_all(struct gmem *mem, uint64_t offset, uint64_t length)
+{
+	uint64_t end = offset + length;
+
+	while (offset < end) {
+		struct gmemi_mapping *m = find(mem, offset, 1, true);
+		int r = 0;
+
+		if (!m && !mem->mappings)
+			r = add_unwatched(mem, 0, mem->length, true, NULL, &m);
+		else if (!m)
+			r = add_unwatched(mem, offset, unmapped_part(mem, offset, end - offset), true, NULL, &m);
+		if (r < 0)
+			return r;
+		offset = m->offset + m->length;
+	}
+	return 0;
+}
+
+static bool has_part(const struct gmemi_mapping *m, uint64_t offset, uint64_t length)
+{
+	return !m->alias && gmemi_range_overlaps(m->offset, m->length, offset, length);
+}
+
+static int hold_all(struct gmem *mem, uint64_t offset, uint64_t length, struct gmemi_mapping ***mappings, uint32_t *count)
+{
+	uint32_t found = 0;
+	int r = map_all(mem, offset, length);
+
+	if (r < 0)
+		return r;
+	for (const struct gmemi_mapping *m = mem->mappings; m; m = m->next)
+		found += has_part(m, offset, length);
+	*mappings = gmemi_alloc(found, sizeof(**mappings));
+	if (!*mappings)
+		return -ENOMEM;
+	*count = 0;
+	for (struct gmemi_mapping *m = mem->mappings; m; m = m->next) {
+		if (!has_part(m, offset, length))
+			continue;
+		use(m);
+		(*mappings)[(*count)++] = m;
+	}
+	return 0;
+}
+
+int gmemi_mapping_hold_all(struct gmem *mem, uint64_t offset, uint64_t length, struct gmemi_mapping ***mappings, uint32_t *count)
+{
+	int r;
+
+	pthread_mutex_lock(&mem->lock);
+	r = hold_all(mem, offset, length, mappings, count);
+	pthread_mutex_unlock(&mem->lock);
+	return r;
 }
 
 static int dissolve(struct gmemi_mapping *m)
@@ -344,7 +424,7 @@ static int check_unmap(struct gmem *mem, uint64_t offset, uint64_t length)
 			return gmemi_refuse(-EINVAL, "a mapping at offset 0x%llx, length 0x%llx lies only partly in the range",
 					    (unsigned long long)m->offset, (unsigned long long)m->length);
 		if (m->users)
-			return gmemi_refuse(-EBUSY, "a memslot or another call uses the mapping at offset 0x%llx",
+			return gmemi_refuse(-EBUSY, "a memslot, an endpoint or another call uses the mapping at offset 0x%llx",
 					    (unsigned long long)m->offset);
 	}
 	return 0;

@@ -96,6 +96,49 @@ enum gmemi_page_state gmemi_pagemap_get(const struct gmemi_pagemap *map, uint64_
 	return (enum gmemi_page_state)(word >> shift_of(page) & STATE_MASK);
 }
 
+static uint64_t word_of(const struct gmemi_pagemap *map, uint64_t page)
+{
+	return atomic_load_explicit(&map->words[page / PAGES_PER_WORD], memory_order_acquire);
+}
+
+/* The two bits of every page in a word, all the same. */
+static uint64_t spread(enum gmemi_page_state state)
+{
+	return (uint64_t)state * UINT64_C(0x5555555555555555);
+}
+
+uint64_t gmemi_pagemap_run(const struct gmemi_pagemap *map, uint64_t page, uint64_t end, enum gmemi_page_state *state)
+{
+	uint64_t at = page;
+
+	*state = gmemi_pagemap_get(map, page);
+	while (at < end) {
+		uint64_t differ = (word_of(map, at) ^ spread(*state)) >> shift_of(at);
+
+		if (differ) {
+			at += (uint64_t)__builtin_ctzll(differ) / 2;
+			break;
+		}
+		at = (at / PAGES_PER_WORD + 1) * PAGES_PER_WORD;
+	}
+	return at < end ? at - page : end - page;
+}
+
+uint64_t gmemi_pagemap_count_empty(const struct gmemi_pagemap *map, uint64_t first, uint64_t count)
+{
+	uint64_t end = first + count, empty = 0;
+
+	while (first < end) {
+		enum gmemi_page_state state;
+		uint64_t run = gmemi_pagemap_run(map, first, end, &state);
+
+		if (state == GMEMI_PAGE_EMPTY)
+			empty += run;
+		first += run;
+	}
+	return empty;
+}
+
 enum gmemi_page_state gmemi_pagemap_change(struct gmemi_pagemap *map, uint64_t page, enum gmemi_page_state from,
 					   enum gmemi_page_state to)
 {

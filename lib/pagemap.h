@@ -17,6 +17,10 @@ void gmemi_pagemap_destroy(struct gmemi_pagemap *map); /* NULL is fine */
 int gmemi_pagemap_fd(const struct gmemi_pagemap *map);
 
 enum gmemi_page_state gmemi_pagemap_get(const struct gmemi_pagemap *map, uint64_t page);
+/* How many pages from `page` on, below `end`, are in the same state as it. */
+uint64_t gmemi_pagemap_run(const struct gmemi_pagemap *map, uint64_t page, uint64_t end, enum gmemi_page_state *state);
+/* How many of these pages are empty. */
+uint64_t gmemi_pagemap_count_empty(const struct gmemi_pagemap *map, uint64_t first, uint64_t count);
 /* from -> to, unless somebody was faster: returns the state found, which is `from` when it was changed. */
 enum gmemi_page_state gmemi_pagemap_change(struct gmemi_pagemap *map, uint64_t page, enum gmemi_page_state from,
 					   enum gmemi_page_state to);

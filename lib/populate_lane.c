@@ -39,6 +39,16 @@ static void mark_skipped(const struct gmemi_lane *lane, uint64_t length)
 		gmemi_pagemap_change(mem->map, page, GMEMI_PAGE_EMPTY, GMEMI_PAGE_DISCARDED);
 }
 
+/* Whoever waits for these pages in a fault need wait no longer. */
+static void tell_watch(const struct gmemi_lane *lane, uint64_t offset, uint64_t length)
+{
+	struct gmem *mem = memory_of(lane);
+	uint64_t first = gmemi_round_down(offset, mem->page_size), end = gmemi_round_down(offset + length, mem->page_size);
+
+	if (mem->map && first < end)
+		gmemi_watch_tell_filled(mem, first, end - first);
+}
+
 /* A page that is stored in parts, with the content not locked in between: who frees it has to be able to tell. */
 static void announce(struct gmemi_lane *lane)
 {
@@ -95,6 +105,7 @@ static void remember_begun(struct gmemi_lane *lane)
 static void skip(struct gmemi_lane *lane, uint64_t length)
 {
 	mark_skipped(lane, length);
+	tell_watch(lane, lane->at, length);
 	atomic_fetch_add(&memory_of(lane)->skipped, length);
 	lane->skipped += length;
 	lane->at += length;
@@ -119,6 +130,7 @@ static int store(struct gmemi_lane *lane, const unsigned char *data, uint64_t le
 		remember_begun(lane);
 	}
 	gmemi_content_leave(mem, &claim);
+	tell_watch(lane, from, done);
 	atomic_fetch_add(&mem->populated, lost + done);
 	return r;
 }

@@ -86,6 +86,16 @@ int gmemi_sys_dup(int fd)
 	return duplicate(fd);
 }
 
+int gmemi_sys_raised(int fd)
+{
+	int high = fd < GMEMI_LOWEST_FD ? duplicate(fd) : -1;
+
+	if (high < 0)
+		return fd;
+	gmemi_sys_close(fd);
+	return high;
+}
+
 /* Kernels from 6.3 want to be told that the file is not to be executed; older ones refuse the flag. */
 int gmemi_sys_memfd(const char *name, unsigned int flags)
 {

@@ -17,6 +17,8 @@
 /* fds */
 int gmemi_sys_open(const char *path, int flags);
 int gmemi_sys_dup(int fd);
+/* The same fd by a number of 3 or more, or as it is where there is none. */
+int gmemi_sys_raised(int fd);
 void gmemi_sys_close(int fd);
 /* One that takes seals and, where the kernel knows how to say that, is not to be executed. */
 int gmemi_sys_memfd(const char *name, unsigned int flags);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Probes of userfaultfd. Every trial is made on an fd of its own: one that has shaken hands once cannot do it again. */
 #include "vm_probe.h"
+#include "vm_uffd.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -11,8 +12,8 @@
 #define DEVICE "/dev/userfaultfd"
 
 static const char device_hint[] = "give this user read and write access to /dev/userfaultfd (an ACL, or the jailer makes the node)";
-static const char kernel_hint[] = "give access to /dev/userfaultfd, or CAP_SYS_PTRACE, or set sysctl vm.unprivileged_userfaultfd=1";
-static const char any_hint[] = "a seccomp filter or security module refuses userfaultfd()";
+const char gmemi_uffd_kernel_hint[] = "give access to /dev/userfaultfd, or CAP_SYS_PTRACE, or set sysctl vm.unprivileged_userfaultfd=1";
+const char gmemi_uffd_any_hint[] = "a seccomp filter or security module refuses userfaultfd()";
 static const char fork_hint[] = "needs CAP_SYS_PTRACE";
 
 static int from_device(void)
@@ -27,16 +28,16 @@ static int from_device(void)
 }
 
 /* That hears of faults taken by the kernel: the device first, and the system call whatever the device said. */
-static int open_full(void)
+int gmemi_uffd_open_full(void)
 {
 	int fd = from_device();
 
 	return fd >= 0 ? fd : gmemi_sys_userfaultfd(-1, 0);
 }
 
-static int open_any(void)
+int gmemi_uffd_open_any(void)
 {
-	int fd = open_full();
+	int fd = gmemi_uffd_open_full();
 
 	return fd >= 0 ? fd : gmemi_sys_userfaultfd(-1, UFFDI_USER_MODE_ONLY);
 }
@@ -58,30 +59,30 @@ struct gmemi_verdict gmemi_probe_uffd_device(struct gmem_vm *vm, const struct gm
 struct gmemi_verdict gmemi_probe_uffd_kernel(struct gmem_vm *vm, const struct gmemi_probe_row *row)
 {
 	(void)vm;
-	return opened(row, open_full(), kernel_hint);
+	return opened(row, gmemi_uffd_open_full(), gmemi_uffd_kernel_hint);
 }
 
 struct gmemi_verdict gmemi_probe_uffd(struct gmem_vm *vm, const struct gmemi_probe_row *row)
 {
 	(void)vm;
-	return opened(row, open_any(), any_hint);
+	return opened(row, gmemi_uffd_open_any(), gmemi_uffd_any_hint);
 }
 
-static int shake_hands(int fd, struct uffdi_api *api)
+int gmemi_uffd_shake_hands(int fd, struct uffdi_api *api)
 {
 	api->api = UFFDI_API_VERSION;
 	return gmemi_sys_ioctl(fd, UFFDI_API, api);
 }
 
 /* What the kernel offers, on an fd that is thrown away: a refused handshake would not tell. */
-static int offered(struct uffdi_api *api)
+int gmemi_uffd_offered(struct uffdi_api *api)
 {
-	int fd = open_any(), r;
+	int fd = gmemi_uffd_open_any(), r;
 
 	if (fd < 0)
 		return fd;
 	*api = (struct uffdi_api){ .features = 0 };
-	r = shake_hands(fd, api);
+	r = gmemi_uffd_shake_hands(fd, api);
 	gmemi_sys_close(fd);
 	return r;
 }
@@ -89,11 +90,11 @@ static int offered(struct uffdi_api *api)
 static int ask_for(uint64_t features)
 {
 	struct uffdi_api api = { .features = features };
-	int fd = open_any(), r;
+	int fd = gmemi_uffd_open_any(), r;
 
 	if (fd < 0)
 		return fd;
-	r = shake_hands(fd, &api);
+	r = gmemi_uffd_shake_hands(fd, &api);
 	gmemi_sys_close(fd);
 	return r;
 }
@@ -116,11 +117,11 @@ struct gmemi_verdict gmemi_probe_uffd_bit(struct gmem_vm *vm, const struct gmemi
 {
 	struct uffdi_api api;
 	uint64_t bits = bits_for(row->argument);
-	int r = offered(&api);
+	int r = gmemi_uffd_offered(&api);
 
 	(void)vm;
 	if (r < 0)
-		return gmemi_from_error(row, r, any_hint);
+		return gmemi_from_error(row, r, gmemi_uffd_any_hint);
 	if ((api.features & bits) != bits || is_impostor(row->argument, &api))
 		return gmemi_absent(row, 0);
 	r = ask_for(bits);
@@ -131,11 +132,11 @@ static int try_register(void *page, uint64_t features, uint64_t mode)
 {
 	struct uffdi_register range = { .start = (uintptr_t)page, .length = gmemi_sys_page_size(), .mode = mode };
 	struct uffdi_api api = { .features = features };
-	int fd = open_any(), r;
+	int fd = gmemi_uffd_open_any(), r;
 
 	if (fd < 0)
 		return fd;
-	r = shake_hands(fd, &api);
+	r = gmemi_uffd_shake_hands(fd, &api);
 	if (r == 0)
 		r = gmemi_sys_ioctl(fd, UFFDI_REGISTER, &range);
 	gmemi_sys_close(fd);
@@ -154,5 +155,5 @@ struct gmemi_verdict gmemi_probe_uffd_gmem(struct gmem_vm *vm, const struct gmem
 		return gmemi_from_error(row, r, NULL);
 	r = try_register(page, features, row->argument);
 	gmemi_sys_unmap(page, gmemi_sys_page_size());
-	return r == 0 ? gmemi_present(row) : gmemi_from_error(row, r, any_hint);
+	return r == 0 ? gmemi_present(row) : gmemi_from_error(row, r, gmemi_uffd_any_hint);
 }

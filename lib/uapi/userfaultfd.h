@@ -61,7 +61,8 @@ struct uffdi_register {
 	uint64_t ioctls;
 };
 
-struct uffdi_range { /* UNREGISTER, WAKE */
+/* UNREGISTER, WAKE */
+struct uffdi_range {
 	uint64_t start;
 	uint64_t length;
 };
@@ -74,7 +75,8 @@ struct uffdi_copy {
 	int64_t result; /* bytes, or a negative errno */
 };
 
-struct uffdi_resolve { /* ZEROPAGE, CONTINUE, POISON */
+/* ZEROPAGE, CONTINUE, POISON */
+struct uffdi_resolve {
 	uint64_t start;
 	uint64_t length;
 	uint64_t mode;
@@ -83,7 +85,8 @@ struct uffdi_resolve { /* ZEROPAGE, CONTINUE, POISON */
 
 #define UFFDI_MODE_DONTWAKE (UINT64_C(1) << 0)
 
-struct uffdi_protect { /* WRITEPROTECT */
+/* WRITEPROTECT */
+struct uffdi_protect {
 	uint64_t start;
 	uint64_t length;
 	uint64_t mode;

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: MIT */
+/* GMEM_STRATEGY_COPY: the kernel makes the page of a buffer, and maps it, in one. A page that is there is never written: it is
+ * the truth, unless the page map says that it was given up. */
+#include "fault_job.h"
+
+#include "err.h"
+#include "range.h"
+
+static void mark_filled(const struct gmemi_job *job, size_t page, size_t pages)
+{
+	gmemi_pagemap_set(job->region->map, gmemi_job_page(job, page), pages, GMEMI_PAGE_FILLED);
+}
+
+static size_t pages_of(const struct gmemi_job *job, uint64_t bytes)
+{
+	return (size_t)(bytes / job->region->page_size);
+}
+
+/* Huge pages cannot be made of nothing: their zeros are put into the file, where whoever waits finds them. */
+static int zeros_by_file(struct gmemi_job *job, size_t page, size_t pages, size_t *did)
+{
+	int r;
+
+	*did = 0;
+	if (!gmemi_job_memory(job))
+		return gmemi_refuse(-EOPNOTSUPP, "no way to make huge pages of zeros of memory without a file here");
+	r = gmemi_job_put_zeros(job, page, pages);
+	if (r < 0)
+		return r;
+	mark_filled(job, page, pages);
+	gmemi_kernel_wake(job->uffd, job->region, gmemi_job_offset(job, page), gmemi_job_bytes(job, pages));
+	gmemi_count(&job->uffd->counters.zeroed, pages);
+	*did = pages;
+	return 0;
+}
+
+/* data NULL = zeros. *there pages of *did were there. */
+static int make(struct gmemi_job *job, size_t page, size_t pages, const unsigned char *data, size_t *did, size_t *there)
+{
+	struct gmemi_fault_counters *c = &job->uffd->counters;
+	uint64_t bytes, bytes_there;
+	int r = gmemi_kernel_copy(job->uffd, job->region, gmemi_job_offset(job, page), gmemi_job_bytes(job, pages), data, &bytes,
+				  &bytes_there);
+
+	*did = pages_of(job, bytes);
+	*there = pages_of(job, bytes_there);
+	gmemi_count(&c->duplicate, *there);
+	gmemi_count(data ? &c->filled : &c->zeroed, *did - *there);
+	if (data)
+		gmemi_count(&c->bytes, bytes - bytes_there);
+	mark_filled(job, page, *did);
+	return r;
+}
+
+static int make_empty(struct gmemi_job *job, size_t page, size_t end, size_t *did)
+{
+	bool zero;
+	size_t there, run = gmemi_job_alike(job, page, end, &zero);
+
+	if (!zero)
+		return make(job, page, run, gmemi_job_data(job, page), did, &there);
+	run = gmemi_job_one_side(job, page, page + run);
+	if (gmemi_job_needs(job, page) && job->region->zeropage)
+		return make(job, page, run, NULL, did, &there);
+	if (gmemi_job_needs(job, page))
+		return zeros_by_file(job, page, run, did);
+	gmemi_job_leave_zeros(job, page, run);
+	*did = run;
+	return 0;
+}
+
+/* Given up: zeros, also over what somebody has made of it meanwhile, where that can be reached. */
+static int make_discarded(struct gmemi_job *job, size_t page, size_t pages, size_t *did)
+{
+	size_t there;
+
+	if (!job->region->zeropage)
+		return zeros_by_file(job, page, pages, did);
+	if (gmemi_job_memory(job)) {
+		int r = gmemi_memory_punch(gmemi_job_memory(job), gmemi_job_offset(job, page), gmemi_job_bytes(job, pages));
+
+		if (r < 0)
+			return r;
+	}
+	return make(job, page, pages, NULL, did, &there);
+}
+
+/* Filled: there, and whoever waits wakes; or freed by somebody who does not tell, which is zeros. */
+static int make_filled(struct gmemi_job *job, size_t page, size_t pages, size_t *did)
+{
+	size_t there;
+	int r = 0;
+
+	*did = pages;
+	if (job->region->zeropage)
+		r = make(job, page, pages, NULL, did, &there);
+	else
+		gmemi_kernel_wake(job->uffd, job->region, gmemi_job_offset(job, page), gmemi_job_bytes(job, pages));
+	return r;
+}
+
+/* The state is looked at and acted on with no event read in between. */
+static int step(struct gmemi_job *job, size_t page, size_t *did)
+{
+	size_t end = page + GMEMI_STEP_PAGES < job->pages ? page + GMEMI_STEP_PAGES : job->pages, run;
+	enum gmemi_page_state state;
+
+	*did = 0;
+	run = gmemi_job_run(job, page, end, &state);
+	if (state == GMEMI_PAGE_EMPTY)
+		return job->wanted->how == GMEM_RESOLVE_PRESENT ? gmemi_job_refuse_empty(job, page)
+								 : make_empty(job, page, page + run, did);
+	run = gmemi_job_one_side(job, page, page + run);
+	if (gmemi_job_needs(job, page))
+		return state == GMEMI_PAGE_FILLED ? make_filled(job, page, run, did) : make_discarded(job, page, run, did);
+	*did = run;
+	return 0;
+}
+
+int gmemi_job_copy(struct gmemi_job *job, size_t *done)
+{
+	int r = 0;
+
+	*done = 0;
+	while (r == 0 && *done < job->pages) {
+		size_t did;
+
+		pthread_rwlock_rdlock(&job->uffd->events_lock);
+		r = step(job, *done, &did);
+		pthread_rwlock_unlock(&job->uffd->events_lock);
+		*done += did;
+	}
+	return r;
+}

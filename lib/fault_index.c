@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: MIT */
+/* Which page of which memory an address is, and where a page is mapped: sorted tables, searched by halving. */
+#include "fault.h"
+
+#include <string.h>
+
+#include "alloc.h"
+#include "range.h"
+#include "sys.h"
+
+#define FIRST_ROOM 16
+
+/* The first item that does not come before the key. */
+static size_t position(const struct gmemi_table *table, int (*compare)(const void *item, uint64_t key), uint64_t key)
+{
+	size_t low = 0, high = table->count;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (compare(table->items[middle], key) < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+static int make_room(struct gmemi_table *table)
+{
+	size_t room = table->room ? table->room * 2 : FIRST_ROOM;
+	void **items;
+
+	if (table->count < table->room)
+		return 0;
+	items = gmemi_alloc(room, sizeof(*items));
+	if (!items)
+		return -ENOMEM;
+	if (table->count)
+		memcpy(items, table->items, table->count * sizeof(*items));
+	gmemi_free(table->items);
+	table->items = items;
+	table->room = room;
+	return 0;
+}
+
+int gmemi_table_insert(struct gmemi_table *table, void *item, int (*compare)(const void *item, uint64_t key), uint64_t key)
+{
+	int r = make_room(table);
+	size_t at;
+
+	if (r < 0)
+		return r;
+	at = position(table, compare, key);
+	memmove(&table->items[at + 1], &table->items[at], (table->count - at) * sizeof(*table->items));
+	table->items[at] = item;
+	table->count++;
+	return 0;
+}
+
+void gmemi_table_remove(struct gmemi_table *table, const void *item, int (*compare)(const void *item, uint64_t key), uint64_t key)
+{
+	size_t at = position(table, compare, key);
+
+	while (table->items[at] != item)
+		at++;
+	table->count--;
+	memmove(&table->items[at], &table->items[at + 1], (table->count - at) * sizeof(*table->items));
+}
+
+void gmemi_table_end(struct gmemi_table *table)
+{
+	gmemi_free(table->items);
+	*table = (struct gmemi_table){ 0 };
+}
+
+/* Before the key = ends at or below it: what is found first contains the key or lies behind it. */
+static int compare_view(const void *item, uint64_t address)
+{
+	const struct gmemi_view *view = item;
+
+	return view->hva + (view->length - 1) < address ? -1 : 1;
+}
+
+static int compare_region(const void *item, uint64_t offset)
+{
+	const struct gmemi_region *region = item;
+
+	return region->offset + (region->length - 1) < offset ? -1 : 1;
+}
+
+int gmemi_index_add_view(struct gmem_uffd *uffd, struct gmemi_view *view)
+{
+	int r = gmemi_table_insert(&uffd->views, view, compare_view, view->hva);
+
+	if (r < 0)
+		return r;
+	view->next = view->region->views;
+	view->region->views = view;
+	return 0;
+}
+
+void gmemi_index_remove_view(struct gmem_uffd *uffd, struct gmemi_view *view)
+{
+	struct gmemi_view **link = &view->region->views;
+
+	gmemi_table_remove(&uffd->views, view, compare_view, view->hva);
+	while (*link != view)
+		link = &(*link)->next;
+	*link = view->next;
+}
+
+int gmemi_index_add_region(struct gmemi_watched *watched, struct gmemi_region *region)
+{
+	return gmemi_table_insert(&watched->regions, region, compare_region, region->offset);
+}
+
+void gmemi_index_remove_region(struct gmemi_watched *watched, struct gmemi_region *region)
+{
+	gmemi_table_remove(&watched->regions, region, compare_region, region->offset);
+}
+
+void gmemi_view_free(struct gmemi_view *view)
+{
+	if (view->mapping)
+		gmemi_mapping_drop(view->region->watched->mem, view->mapping);
+	gmemi_free(view);
+}
+
+struct gmemi_view *gmemi_index_view(const struct gmem_uffd *uffd, uint64_t address)
+{
+	size_t at = position(&uffd->views, compare_view, address);
+
+	return at < uffd->views.count ? uffd->views.items[at] : NULL;
+}
+
+struct gmemi_region *gmemi_index_region(const struct gmemi_watched *watched, uint64_t offset)
+{
+	size_t at = position(&watched->regions, compare_region, offset);
+
+	return at < watched->regions.count ? watched->regions.items[at] : NULL;
+}
+
+struct gmemi_watched *gmemi_index_watched(struct gmem_uffd *uffd, struct gmem *mem)
+{
+	struct gmemi_watched *watched;
+
+	if (!mem)
+		return &uffd->fileless;
+	pthread_mutex_lock(&mem->lock);
+	watched = (struct gmemi_watched *)mem->watch;
+	pthread_mutex_unlock(&mem->lock);
+	return watched && watched->uffd == uffd ? watched : NULL;
+}
+
+static bool enter(struct gmemi_region *region)
+{
+	if (atomic_load(&region->busy) & GMEMI_GONE)
+		return false;
+	atomic_fetch_add(&region->busy, 1);
+	return true;
+}
+
+struct gmemi_region *gmemi_region_enter(struct gmem_uffd *uffd, struct gmemi_watched *watched, uint64_t offset)
+{
+	struct gmemi_region *region;
+
+	pthread_mutex_lock(&uffd->index_lock);
+	region = gmemi_index_region(watched, offset);
+	if (region && (region->offset > offset || !enter(region)))
+		region = NULL;
+	pthread_mutex_unlock(&uffd->index_lock);
+	return region;
+}
+
+bool gmemi_region_reenter(struct gmem_uffd *uffd, struct gmemi_region *region)
+{
+	bool there;
+
+	pthread_mutex_lock(&uffd->index_lock);
+	there = enter(region);
+	pthread_mutex_unlock(&uffd->index_lock);
+	return there;
+}
+
+void gmemi_region_leave(struct gmemi_region *region)
+{
+	if (atomic_fetch_sub(&region->busy, 1) == (GMEMI_GONE | 1))
+		gmemi_sys_wake(&region->busy); /* the address alone: it may be freed by now */
+}
+
+void gmemi_region_claim(struct gmemi_region *region)
+{
+	atomic_fetch_add_explicit(&region->claims, 1, memory_order_relaxed);
+}
+
+void gmemi_region_release(struct gmemi_region *region)
+{
+	if (atomic_fetch_sub_explicit(&region->claims, 1, memory_order_acq_rel) > 1)
+		return;
+	if (region->own_map)
+		gmemi_pagemap_destroy(region->map);
+	gmemi_free(region);
+}

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: MIT */
+/* What an endpoint has counted. */
+#include "fault.h"
+
+#include <string.h>
+
+#include "err.h"
+#include "opts.h"
+#include "range.h"
+
+#define SHORTEST 256 /* nanoseconds: the end of the first bucket */
+
+/* Bucket n ends at SHORTEST * 2^(n/2): two for each doubling. */
+static uint64_t end_of(uint32_t bucket)
+{
+	uint64_t power = (uint64_t)SHORTEST << bucket / 2;
+
+	return bucket % 2 ? power + power / 2 - power / 12 : power; /* the square root of 2, near enough */
+}
+
+void gmemi_uffd_count_latency(struct gmem_uffd *uffd, uint64_t ns)
+{
+	uint32_t bucket = 0;
+
+	while (bucket < GMEM_LATENCY_BUCKETS - 1 && ns >= end_of(bucket))
+		bucket++;
+	gmemi_count(&uffd->counters.latency[bucket], 1);
+}
+
+/* The end of the bucket below which `permille` of all lie. */
+static uint64_t quantile(const struct gmem_uffd_info *info, uint64_t permille)
+{
+	uint64_t total = 0, below = 0;
+
+	for (uint32_t i = 0; i < GMEM_LATENCY_BUCKETS; i++)
+		total += info->latency[i];
+	for (uint32_t i = 0; total && i < GMEM_LATENCY_BUCKETS; i++) {
+		below += info->latency[i];
+		if (below * 1000 >= total * permille)
+			return end_of(i);
+	}
+	return 0;
+}
+
+static uint64_t flags_of(const struct gmem_uffd *uffd)
+{
+	return (uffd->user_mode ? GMEM_UFFD_USER_MODE_ONLY : 0) | (uffd->imported ? GMEM_UFFD_IMPORTED : 0) |
+	       (atomic_load(&uffd->owner_gone) ? GMEM_UFFD_OWNER_GONE : 0);
+}
+
+static uint64_t get(const _Atomic uint64_t *counter)
+{
+	return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+/* Regions come and go meanwhile: the lock is held for one after the other. */
+static uint64_t remaining(struct gmem_uffd *uffd)
+{
+	uint64_t bytes = 0, address = 0;
+	struct gmemi_view *view;
+
+	for (;;) {
+		struct gmemi_region *region = NULL;
+
+		pthread_mutex_lock(&uffd->index_lock);
+		view = gmemi_index_view(uffd, address);
+		if (view) {
+			region = view->region;
+			address = view->hva + view->length;
+			if (region->views->next && region->views != view) /* several views: counted with the first alone */
+				region = NULL;
+			else
+				gmemi_region_claim(region);
+		}
+		pthread_mutex_unlock(&uffd->index_lock);
+		if (!view)
+			return bytes;
+		if (!region)
+			continue;
+		bytes += region->page_size * gmemi_pagemap_count_empty(region->map, region->map_first, region->length / region->page_size);
+		gmemi_region_release(region);
+	}
+}
+
+int gmem_uffd_query(const struct gmem_uffd *uffd, struct gmem_uffd_info *info)
+{
+	const struct gmemi_fault_counters *c;
+	struct gmem_uffd_info now;
+	int r;
+
+	GMEMI_CALL();
+	r = gmemi_uffd_check(uffd);
+	if (r == 0)
+		r = gmemi_info_check(info, "info");
+	if (r < 0)
+		return r;
+	c = &uffd->counters;
+	now = (struct gmem_uffd_info){
+		.flags = flags_of(uffd), .ranges = get(&uffd->ranges), .length = get(&uffd->length),
+		.remaining = remaining((struct gmem_uffd *)(uintptr_t)uffd), .faults = get(&c->faults), .missing = get(&c->missing),
+		.minor = get(&c->minor), .write = get(&c->write), .protect = get(&c->protect), .removed = get(&c->removed),
+		.filled = get(&c->filled), .zeroed = get(&c->zeroed), .present = get(&c->present), .duplicate = get(&c->duplicate),
+		.poisoned = get(&c->poisoned), .retries = get(&c->retries), .source_errors = get(&c->source_errors),
+		.bytes = get(&c->bytes), .pending = get(&c->pending),
+	};
+	for (uint32_t i = 0; i < GMEM_LATENCY_BUCKETS; i++)
+		now.latency[i] = get(&c->latency[i]);
+	now.p50 = quantile(&now, 500);
+	now.p90 = quantile(&now, 900);
+	now.p99 = quantile(&now, 990);
+	now.p999 = quantile(&now, 999);
+	gmemi_info_out(info, &now, sizeof(now));
+	return 0;
+}

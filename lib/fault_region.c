@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: MIT */
+/* Regions and the memories that they are in: how they end, and what memory's own calls tell them. */
+#include "fault.h"
+
+#include <sys/mman.h>
+
+#include "alloc.h"
+#include "err.h"
+#include "range.h"
+#include "sys.h"
+
+int gmemi_view_unregister(struct gmem_uffd *uffd, const struct gmemi_view *view)
+{
+	struct uffdi_range range = { .start = view->hva, .length = view->length };
+	int r = gmemi_sys_ioctl(uffd->fd, UFFDI_UNREGISTER, &range);
+
+	return r < 0 ? gmemi_failed(r, "UFFDIO_UNREGISTER", NULL) : 0;
+}
+
+/* The memory ends while somebody may be waiting in a fault of it: he must not see zeros, so the mapping is closed first. */
+static void close_view(struct gmem_uffd *uffd, const struct gmemi_view *view)
+{
+	(void)gmemi_sys_protect((void *)(uintptr_t)view->hva, view->length, PROT_NONE);
+	(void)gmemi_view_unregister(uffd, view);
+}
+
+/* --- regions ---------------------------------------------------------------------------------------------------------- */
+
+struct gmemi_view *gmemi_region_take_out(struct gmem_uffd *uffd, struct gmemi_region *region)
+{
+	struct gmemi_view *views = NULL, *view;
+	uint32_t busy;
+
+	pthread_mutex_lock(&uffd->index_lock);
+	atomic_fetch_or(&region->busy, GMEMI_GONE);
+	gmemi_index_remove_region(region->watched, region);
+	while ((view = region->views)) {
+		gmemi_index_remove_view(uffd, view);
+		view->next = views;
+		views = view;
+	}
+	pthread_mutex_unlock(&uffd->index_lock);
+	while ((busy = atomic_load(&region->busy)) != GMEMI_GONE)
+		(void)gmemi_sys_wait(&region->busy, busy, UINT64_MAX);
+	atomic_fetch_sub(&uffd->ranges, 1);
+	atomic_fetch_sub(&uffd->length, region->length);
+	return views;
+}
+
+void gmemi_views_free(struct gmemi_view *views)
+{
+	while (views) {
+		struct gmemi_view *next = views->next;
+
+		gmemi_view_free(views);
+		views = next;
+	}
+}
+
+void gmemi_region_end(struct gmem_uffd *uffd, struct gmemi_region *region, bool close)
+{
+	struct gmemi_view *views = gmemi_region_take_out(uffd, region);
+
+	for (const struct gmemi_view *view = views; close && view; view = view->next)
+		close_view(uffd, view);
+	gmemi_views_free(views);
+	gmemi_region_release(region);
+}
+
+/* --- memories --------------------------------------------------------------------------------------------------------- */
+
+static bool covers(const struct gmemi_watch *watch, uint64_t offset, uint64_t length)
+{
+	const struct gmemi_watched *watched = (const struct gmemi_watched *)watch;
+	const struct gmemi_region *region;
+	bool covered;
+
+	pthread_mutex_lock(&watched->uffd->index_lock);
+	region = gmemi_index_region(watched, offset);
+	covered = region && region->offset < offset + length;
+	pthread_mutex_unlock(&watched->uffd->index_lock);
+	return covered;
+}
+
+/* Whoever waits tries again, and finds the page, or asks the pager once more. */
+static void filled(struct gmemi_watch *watch, uint64_t offset, uint64_t length)
+{
+	struct gmemi_watched *watched = (struct gmemi_watched *)watch;
+	struct gmem_uffd *uffd = watched->uffd;
+	uint64_t end = offset + length;
+
+	while (offset < end) {
+		struct gmemi_region *region;
+		uint64_t part;
+
+		pthread_mutex_lock(&uffd->index_lock);
+		region = gmemi_index_region(watched, offset);
+		if (region)
+			gmemi_region_claim(region);
+		pthread_mutex_unlock(&uffd->index_lock);
+		if (!region)
+			return;
+		offset = offset > region->offset ? offset : region->offset;
+		if (offset < end && gmemi_region_reenter(uffd, region)) {
+			part = gmemi_min(end, region->offset + region->length) - offset;
+			gmemi_kernel_wake(uffd, region, offset, part);
+			gmemi_region_leave(region);
+		}
+		offset = region->offset + region->length;
+		gmemi_region_release(region);
+	}
+}
+
+static void end_watched(struct gmemi_watched *watched)
+{
+	struct gmem_uffd *uffd = watched->uffd;
+
+	gmemi_table_end(&watched->regions);
+	gmemi_free(watched);
+	gmemi_uffd_release(uffd);
+}
+
+/* gmem_destroy(). In a forked child the kernel's userfaultfd is the parent's: nothing is said to it. */
+static void leave(struct gmemi_watch *watch)
+{
+	struct gmemi_watched *watched = (struct gmemi_watched *)watch;
+	struct gmem_uffd *uffd = watched->uffd;
+
+	if (gmemi_vm_forked(uffd->vm))
+		return; /* and the copies stay: they may be in the middle of anything */
+	pthread_mutex_lock(&uffd->register_lock);
+	while (watched->regions.count) {
+		struct gmemi_region *region = watched->regions.items[watched->regions.count - 1];
+
+		gmemi_region_end(uffd, region, !region->peer);
+	}
+	gmemi_watch_end(watched->mem);
+	pthread_mutex_unlock(&uffd->register_lock);
+	end_watched(watched);
+}
+
+static struct gmemi_watched *new_watched(struct gmem_uffd *uffd, struct gmem *mem)
+{
+	struct gmemi_watched *watched = gmemi_alloc(1, sizeof(*watched));
+
+	if (!watched)
+		return NULL;
+	*watched = (struct gmemi_watched){ .watch = { covers, filled, leave }, .uffd = uffd, .mem = mem };
+	if (gmemi_watch_begin(mem, &watched->watch) < 0) {
+		gmemi_free(watched);
+		return NULL;
+	}
+	gmemi_uffd_claim(uffd);
+	return watched;
+}
+
+int gmemi_watched_for(struct gmem_uffd *uffd, struct gmem *mem, struct gmemi_watched **watched)
+{
+	*watched = gmemi_index_watched(uffd, mem);
+	if (!*watched)
+		*watched = new_watched(uffd, mem);
+	if (*watched)
+		return 0;
+	return mem->watch ? -EBUSY : -ENOMEM; /* with a sentence by now */
+}
+
+void gmemi_watched_drop_if_unused(struct gmemi_watched *watched)
+{
+	if (!watched->mem || watched->regions.count)
+		return;
+	gmemi_watch_end(watched->mem);
+	end_watched(watched);
+}
+
+int gmemi_region_punch(struct gmemi_region *region, enum gmemi_page_state unwanted)
+{
+	struct gmem *mem = region->watched->mem;
+	uint64_t at = region->offset, end = at + region->length;
+	int r = 0;
+
+	while (r == 0 && at < end) {
+		uint64_t page = at / mem->page_size, most = gmemi_min((end - at) / mem->page_size, UINT64_C(1) << 20), run;
+		enum gmemi_page_state state;
+		struct gmemi_claim claim;
+
+		run = gmemi_pagemap_run(mem->map, page, page + most, &state) * mem->page_size;
+		gmemi_content_claim(mem, &claim, at, run);
+		run = gmemi_pagemap_run(mem->map, page, page + run / mem->page_size, &state) * mem->page_size;
+		if (state == unwanted)
+			r = gmemi_memory_punch(mem, at, run);
+		gmemi_content_leave(mem, &claim);
+		at += run;
+	}
+	return r;
+}

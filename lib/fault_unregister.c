@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT */
+/* Watching ranges of memory no longer. */
+#include "fault.h"
+
+#include "err.h"
+#include "range.h"
+
+typedef unsigned long long ull;
+
+/* A region in the range, from `offset` on; NULL = none any more. The register lock is held: it stays. */
+static struct gmemi_region *next_region(struct gmem_uffd *uffd, const struct gmemi_watched *watched, uint64_t offset, uint64_t end)
+{
+	struct gmemi_region *region;
+
+	pthread_mutex_lock(&uffd->index_lock);
+	region = gmemi_index_region(watched, offset);
+	pthread_mutex_unlock(&uffd->index_lock);
+	return region && region->offset < end ? region : NULL;
+}
+
+static int check_unregister(struct gmem_uffd *uffd, const struct gmemi_watched *watched, uint64_t offset, uint64_t length)
+{
+	const struct gmemi_region *region = next_region(uffd, watched, offset, offset + length);
+
+	if (!region)
+		return gmemi_refuse(-ENOENT, "nothing in the range is watched");
+	for (; region; region = next_region(uffd, watched, region->offset + region->length, offset + length)) {
+		uint64_t pages = region->length / region->page_size;
+
+		if (!gmemi_range_contains(offset, length, region->offset, region->length))
+			return gmemi_refuse(-EINVAL, "the region from 0x%llx on, of 0x%llx bytes, lies only partly in the range",
+					    (ull)region->offset, (ull)region->length);
+		if (gmemi_pagemap_count_empty(region->map, region->map_first, pages))
+			return gmemi_refuse(-EBUSY, "pages of the region from 0x%llx on are empty, and would become zeros", (ull)region->offset);
+	}
+	return 0;
+}
+
+/* Pages that were given up are zeros from now on because the file has none. */
+static int unregister_region(struct gmem_uffd *uffd, struct gmemi_region *region)
+{
+	const struct gmemi_view *view;
+	int r = region->watched->mem ? gmemi_region_punch(region, GMEMI_PAGE_DISCARDED) : 0;
+
+	for (view = region->views; r == 0 && view; view = view->next)
+		r = gmemi_view_unregister(uffd, view);
+	if (r < 0 && r != -ENOMEM) /* the owner's address space has ended, and everything in it */
+		return r;
+	gmemi_region_end(uffd, region, false);
+	return 0;
+}
+
+static int unregister(struct gmem_uffd *uffd, struct gmemi_watched *watched, uint64_t offset, uint64_t length)
+{
+	struct gmemi_region *region;
+	int r = check_unregister(uffd, watched, offset, length);
+
+	if (r < 0)
+		return r;
+	while (r == 0 && (region = next_region(uffd, watched, offset, offset + length)))
+		r = unregister_region(uffd, region);
+	gmemi_watched_drop_if_unused(watched);
+	return r;
+}
+
+int gmem_uffd_unregister(struct gmem_uffd *uffd, struct gmem *mem, uint64_t offset, uint64_t length)
+{
+	struct gmemi_watched *watched;
+	int r;
+
+	GMEMI_CALL();
+	r = gmemi_uffd_check(uffd);
+	if (r == 0)
+		r = gmemi_range_check(offset, length, 1, mem ? mem->length : UINT64_MAX);
+	if (r < 0)
+		return r;
+	pthread_mutex_lock(&uffd->register_lock);
+	watched = gmemi_index_watched(uffd, mem);
+	r = watched ? unregister(uffd, watched, offset, length) : gmemi_refuse(-ENOENT, "this endpoint watches nothing of the memory");
+	pthread_mutex_unlock(&uffd->register_lock);
+	return r;
+}
