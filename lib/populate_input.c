@@ -79,18 +79,23 @@ int gmemi_input_from_source(struct gmemi_input *input, struct gmem_source *sourc
 		.base = source_offset,
 		.before = -1,
 	};
-	if (length <= UINT64_MAX - source_offset)
-		return 0;
-	gmemi_source_release(source);
-	return gmemi_refuse(-EINVAL, "source_offset + length wraps around");
+	if (length > UINT64_MAX - source_offset)
+		r = gmemi_refuse(-EINVAL, "source_offset + length wraps around");
+	else if (gmemi_source_late(source))
+		r = gmemi_late_begin(source, &input->late);
+	if (r < 0)
+		gmemi_source_release(source);
+	return r;
 }
 
 void gmemi_input_end(struct gmemi_input *input)
 {
 	if (input->before >= 0)
 		(void)gmemi_sys_seek(input->fd, (uint64_t)input->before, SEEK_SET); /* where it was: that cannot fail */
-	if (input->kind == GMEMI_INPUT_SOURCE)
-		gmemi_source_release(input->source);
+	if (input->kind != GMEMI_INPUT_SOURCE)
+		return;
+	gmemi_late_end(input->late);
+	gmemi_source_release(input->source);
 }
 
 /* Past the last data: up to where the file ends, but no further than where it ended when the call began. What has come since
@@ -140,20 +145,23 @@ void gmemi_reader_begin(struct gmemi_reader *reader, const struct gmemi_input *i
 
 void gmemi_reader_end(struct gmemi_reader *reader)
 {
+	gmemi_pendings_end(&reader->wanted.missing);
 	gmemi_free(reader->memory);
 }
 
 static int make_buffer(struct gmemi_reader *reader)
 {
+	size_t late = reader->input->late ? reader->room : 0;
 	uintptr_t start;
 
 	if (reader->memory)
 		return 0;
-	reader->memory = gmemi_alloc(1, reader->room + 2 * ALIGNMENT); /* the buffer, and one block more */
+	reader->memory = gmemi_alloc(1, reader->room + 2 * ALIGNMENT + late); /* the buffer, and one block more */
 	if (!reader->memory)
 		return -ENOMEM;
 	start = (uintptr_t)reader->memory + ALIGNMENT - 1;
 	reader->buffer = (unsigned char *)(start - start % ALIGNMENT);
+	reader->wanted.buffer = reader->buffer + reader->room + ALIGNMENT;
 	return 0;
 }
 
@@ -208,12 +216,19 @@ static int64_t read_blocks(struct gmemi_reader *reader, uint64_t at, size_t want
 	return have > *head ? (int64_t)gmemi_min(have - *head, want) : 0;
 }
 
-static int64_t ask_source(const struct gmemi_reader *reader, uint64_t at, size_t want)
+/* A buffer that may be delivered to is not one that the source writes to. */
+static int64_t ask_source(struct gmemi_reader *reader, uint64_t at, size_t want, const unsigned char **data)
 {
-	int r = gmemi_source_read(reader->input->source, reader->input->base + at, want, reader->buffer);
+	const struct gmemi_input *input = reader->input;
+	int r;
 
+	if (input->late)
+		r = gmemi_late_read(input->late, &reader->wanted, input->base + at, want, reader->buffer);
+	else
+		r = gmemi_source_read(input->source, input->base + at, want, reader->buffer, 0);
 	if (r == GMEM_ANSWER_ZERO)
 		memset(reader->buffer, 0, want);
+	*data = r == GMEM_ANSWER_LATER ? reader->wanted.buffer : reader->buffer;
 	return r < 0 ? r : (int64_t)want;
 }
 
@@ -230,9 +245,8 @@ int64_t gmemi_reader_next(struct gmemi_reader *reader, uint64_t at, uint64_t len
 	if (r < 0)
 		return r;
 	if (reader->input->kind == GMEMI_INPUT_SOURCE)
-		r = ask_source(reader, at, want);
-	else
-		r = reader->input->blocks ? read_blocks(reader, at, want, &head) : read_all(reader, at, want);
+		return ask_source(reader, at, want, data);
+	r = reader->input->blocks ? read_blocks(reader, at, want, &head) : read_all(reader, at, want);
 	*data = reader->buffer + head;
 	return r;
 }

@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct gmem_source;
+#include "populate_late.h"
 
 enum gmemi_input_kind { GMEMI_INPUT_BUFFER, GMEMI_INPUT_FILE, GMEMI_INPUT_STREAM, GMEMI_INPUT_SOURCE };
 
@@ -17,6 +17,7 @@ struct gmemi_input {
 	enum gmemi_input_kind kind;
 	const unsigned char *data; /* buffer */
 	struct gmem_source *source;
+	struct gmemi_late *late; /* of a source that may answer LATER */
 	int fd;
 	bool pipe;	/* a stream that is one */
 	bool blocks;	/* a file that was opened O_DIRECT: whole blocks, at whole blocks */
@@ -29,8 +30,9 @@ struct gmemi_input {
 struct gmemi_reader {
 	const struct gmemi_input *input;
 	unsigned char *buffer;
-	void *memory; /* that the buffer is in, NULL until it is needed */
+	void *memory; /* that the buffer is in, and the one for what comes late: NULL until it is needed */
 	size_t room;
+	struct gmemi_wanted wanted;
 	int failure; /* of a read after some bytes: comes next */
 };
 

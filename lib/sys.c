@@ -155,6 +155,8 @@ static enum gmemi_file_type type_of(mode_t mode)
 {
 	if (S_ISREG(mode))
 		return GMEMI_FILE_REGULAR;
+	if (S_ISBLK(mode))
+		return GMEMI_FILE_BLOCK;
 	return S_ISFIFO(mode) ? GMEMI_FILE_PIPE : GMEMI_FILE_OTHER;
 }
 
@@ -236,6 +238,14 @@ int64_t gmemi_sys_pwrite(int fd, const void *data, size_t length, uint64_t offse
 		r = pwrite(fd, data, length, (off_t)offset);
 	while (r == -1 && errno == EINTR);
 	return gmemi_amount(r, length);
+}
+
+/* Says what went wrong by its result. */
+int gmemi_sys_fadvise(int fd, uint64_t offset, uint64_t length, int advice)
+{
+	int error = posix_fadvise(fd, (off_t)offset, (off_t)length, advice);
+
+	return error < 0 ? -EIO : -error;
 }
 
 int gmemi_sys_fallocate(int fd, int mode, uint64_t offset, uint64_t length)

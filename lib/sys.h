@@ -34,7 +34,7 @@ int gmemi_sys_seals(int fd);
 int gmemi_sys_open_flags(int fd);
 int gmemi_sys_set_flags(int fd, int flags); /* F_SETFL */
 
-enum gmemi_file_type { GMEMI_FILE_OTHER, GMEMI_FILE_REGULAR, GMEMI_FILE_PIPE };
+enum gmemi_file_type { GMEMI_FILE_OTHER, GMEMI_FILE_REGULAR, GMEMI_FILE_PIPE, GMEMI_FILE_BLOCK };
 
 struct gmemi_file {
 	enum gmemi_file_type type;
@@ -56,6 +56,8 @@ int gmemi_sys_cached(int fd, uint64_t offset, uint64_t length, uint64_t *pages);
 int64_t gmemi_sys_read(int fd, void *buffer, size_t length);
 int64_t gmemi_sys_pread(int fd, void *buffer, size_t length, uint64_t offset);
 int64_t gmemi_sys_pwrite(int fd, const void *data, size_t length, uint64_t offset);
+/* POSIX_FADV_* */
+int gmemi_sys_fadvise(int fd, uint64_t offset, uint64_t length, int advice);
 int gmemi_sys_fallocate(int fd, int mode, uint64_t offset, uint64_t length);
 /* Both ends block. */
 int gmemi_sys_pipe(int ends[2]);

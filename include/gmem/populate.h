@@ -126,7 +126,12 @@ GMEM_API int gmem_populate(struct gmem *mem, uint64_t offset, uint64_t length, c
 GMEM_API int gmem_populate_fd(struct gmem *mem, uint64_t offset, uint64_t length, int fd, uint64_t fd_offset, uint64_t *done,
 			      const struct gmem_populate_opts *opts);
 
-/** Fills shared memory from a source: the program's own code.
+/** Fills shared memory from a source: files, memory, or the program's own code.
+ *
+ * A source that answers LATER is waited for, by each thread of the call on its own: with `threads` several reads are pending
+ * at once. What gmem_source_deliver() brings may come in parts, in any order, from any thread, and before `read` has returned;
+ * what nobody waits for is left alone. An error that it brings, or that the source answers, ends the call also where other
+ * parts of it are waited for. What was read before counts; a read that was waited for when the call ended does not.
  *
  * @param mem            the memory
  * @param offset         where to begin in the memory; bytes, at any alignment
@@ -135,7 +140,8 @@ GMEM_API int gmem_populate_fd(struct gmem *mem, uint64_t offset, uint64_t length
  * @param source_offset  where to begin in the source; source_offset + length must not wrap
  * @param done           out, may be NULL, else always written: bytes dealt with
  * @param opts           options, or NULL
- * @return 0; -EIO the source answered what no source may answer; the codes of the source; else as gmem_populate()
+ * @return 0; -EIO the source answered what no source may answer; the codes of the source, and those that it delivered; -EINTR
+ *         a signal whose handler has no SA_RESTART came while waiting for a delivery: go on; else as gmem_populate()
  *
  * @threads{any} @blocks{waits} (for the source) @kernel{memfd: any; guest_memfd: 6.18} @since{0.1}
  */

@@ -8,7 +8,7 @@ trap 'rm -rf "$dir"' EXIT
 {
 	sed -n 's/^#define \([A-Z0-9_]*\)[ \t].*/\1/p' lib/uapi/*.h
 	sed -n 's/^\t\([A-Z][A-Z0-9_]*\) = .*/\1/p' lib/uapi/*.h
-	sed -n 's/^struct \([a-z0-9_]*\) {/\1/p' lib/uapi/*.h
+	sed -n 's/^struct \([a-z0-9_]*\) {.*/\1/p' lib/uapi/*.h
 } | grep -v '^GMEMI_UAPI_' | sort > "$dir/defined"
 awk '/^#/ { next } $1 == "BIT" || $1 == "STRUCT" { print $2; next } { print $1 }' tests/uapi/list | sort > "$dir/listed"
 echo "# PLAN 1"

@@ -26,6 +26,7 @@ static const struct {
 	[INJECT_EPOLL_WAIT] = { "epoll_wait", { EINTR } },
 	[INJECT_EVENTFD] = { "eventfd", { EMFILE, ENFILE, ENOMEM } },
 	[INJECT_FACCESSAT] = { "faccessat2", { ENOSYS, EACCES, EPERM } },
+	[INJECT_FADVISE] = { "posix_fadvise", { EINVAL, ESPIPE } },
 	[INJECT_FALLOCATE] = { "fallocate", { ENOSPC, EINTR, EOPNOTSUPP, ENOMEM, EINVAL } },
 	[INJECT_FCNTL] = { "fcntl", { EMFILE, EINVAL, EPERM } },
 	[INJECT_FSTAT] = { "fstat", { EBADF, EOVERFLOW } },

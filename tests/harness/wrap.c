@@ -28,6 +28,7 @@ int __real_mincore(void *address, size_t length, unsigned char *vector);
 int __real_open(const char *path, int flags, ...);
 int __real_openat(int directory, const char *path, int flags, ...);
 int __real_pipe2(int ends[2], int flags);
+int __real_posix_fadvise(int fd, off_t offset, off_t length, int advice);
 ssize_t __real_pread(int fd, void *buffer, size_t length, off_t offset);
 int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*body)(void *), void *argument);
 ssize_t __real_pwrite(int fd, const void *data, size_t length, off_t offset);
@@ -316,6 +317,12 @@ int __wrap_fallocate(int fd, int mode, off_t offset, off_t length)
 	return fake != FAKE_NOT_MINE ? (int)answer(fake) : __real_fallocate(fd, mode, offset, length);
 }
 
+/* Says what went wrong by its result. */
+int __wrap_posix_fadvise(int fd, off_t offset, off_t length, int advice)
+{
+	return inject_point(INJECT_FADVISE, (unsigned long)advice) ? errno : __real_posix_fadvise(fd, offset, length, advice);
+}
+
 ssize_t __wrap_read(int fd, void *buffer, size_t length)
 {
 	long fake;
@@ -430,6 +437,7 @@ off_t __wrap_lseek64(int fd, off_t offset, int whence) SAME_AS(lseek);
 void *__wrap_mmap64(void *address, size_t length, int protection, int flags, int fd, off_t offset) SAME_AS(mmap);
 int __wrap_open64(const char *path, int flags, ...) SAME_AS(open);
 int __wrap_openat64(int directory, const char *path, int flags, ...) SAME_AS(openat);
+int __wrap_posix_fadvise64(int fd, off_t offset, off_t length, int advice) SAME_AS(posix_fadvise);
 ssize_t __wrap_pread64(int fd, void *buffer, size_t length, off_t offset) SAME_AS(pread);
 ssize_t __wrap_pwrite64(int fd, const void *data, size_t length, off_t offset) SAME_AS(pwrite);
 

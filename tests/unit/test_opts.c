@@ -357,7 +357,14 @@ static const struct member members[] = {
 	MEMBER(gmem_source_ops, read, 8),
 	MEMBER(gmem_source_ops, extent, 16),
 	MEMBER(gmem_source_ops, release, 24),
-	END(gmem_source_ops, 32),
+	MEMBER(gmem_source_ops, advise, 32),
+	END(gmem_source_ops, 40),
+	MEMBER(gmem_extent, offset, 0),
+	MEMBER(gmem_extent, length, 8),
+	MEMBER(gmem_extent, file_offset, 16),
+	MEMBER(gmem_extent, fd, 24),
+	MEMBER(gmem_extent, reserved, 28),
+	END(gmem_extent, 32),
 };
 
 static void no_public_member_has_moved(void **state)

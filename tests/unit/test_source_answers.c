@@ -82,7 +82,7 @@ static const struct {
 	{ -4095, -4095, "failed (error 4095" },
 	{ -4096, -EIO, "answered -4096" },
 	{ INT_MIN, -EIO, "answered -2147483648" },
-	{ 2, -EIO, "answered 2" },
+	{ 3, -EIO, "answered 3" },
 	{ 4096, -EIO, "answered 4096" },
 	{ INT_MAX, -EIO, "answered 2147483647" },
 };

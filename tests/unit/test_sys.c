@@ -267,6 +267,24 @@ static void other_calls_say_that_a_signal_came(void **state)
 	}
 }
 
+static void advice_says_what_went_wrong(void **state)
+{
+	int fd = memfd_of_a_page(), ends[2];
+
+	(void)state;
+	assert_int_equal(gmemi_sys_fadvise(fd, 0, page(), POSIX_FADV_WILLNEED), 0);
+	assert_int_equal(gmemi_sys_fadvise(fd, 0, page(), 12345), -EINVAL);
+	inject_arm(1, ENOMEM);
+	assert_int_equal(gmemi_sys_fadvise(fd, 0, page(), POSIX_FADV_WILLNEED), -ENOMEM);
+	assert_int_equal(inject_disarm(), 1);
+	assert_int_equal(gmemi_sys_pipe(ends), 0);
+	assert_int_equal(gmemi_sys_fadvise(ends[0], 0, page(), POSIX_FADV_WILLNEED), -ESPIPE);
+	close(ends[0]);
+	close(ends[1]);
+	close(fd);
+	assert_int_equal(gmemi_sys_fadvise(fd, 0, page(), POSIX_FADV_WILLNEED), -EBADF);
+}
+
 static void closing_happens_once_whatever_the_kernel_says(void **state)
 {
 	int fd = memfd_of_a_page();
@@ -431,6 +449,7 @@ static const struct gt_test tests[] = {
 	GT(without_fds_the_code_is_that_of_the_kernel, GT_NEEDS_NOTHING),
 	GT(bounded_work_is_gone_on_with_after_a_signal, GT_NEEDS_NOTHING),
 	GT(other_calls_say_that_a_signal_came, GT_NEEDS_NOTHING),
+	GT(advice_says_what_went_wrong, GT_NEEDS_NOTHING),
 	GT(closing_happens_once_whatever_the_kernel_says, GT_NEEDS_NOTHING),
 	GT(codes_of_the_kernel_pass_untouched, GT_NEEDS_NOTHING),
 	GT(a_failure_without_an_errno_is_an_io_error, GT_NEEDS_NOTHING),
