@@ -231,7 +231,7 @@ static void two_threads_answer_one_read(void **state)
 
 /* Inside the read */
 
-static unsigned int times;
+static atomic_uint times;
 
 static int all_at_once(uint64_t offset, uint64_t length, void *buffer)
 {
