@@ -12,5 +12,6 @@
 #include <gmem/source.h>
 #include <gmem/populate.h>
 #include <gmem/fault.h>
+#include <gmem/pager.h>
 
 #endif

@@ -92,6 +92,7 @@ struct gmem_uffd {
 int gmemi_uffd_check(const struct gmem_uffd *uffd);
 void gmemi_uffd_claim(struct gmem_uffd *uffd);
 void gmemi_uffd_release(struct gmem_uffd *uffd);
+uint64_t gmemi_uffd_remaining(struct gmem_uffd *uffd); /* bytes that are empty in the page map */
 /* The mark of the one pager that serves it: false = there is another. NULL gives it back. */
 bool gmemi_uffd_serve(struct gmem_uffd *uffd, const void *server, const void *instead_of);
 /* A fault was resolved so many nanoseconds after it was read. */
@@ -120,6 +121,8 @@ struct gmemi_watched *gmemi_index_watched(struct gmem_uffd *uffd, struct gmem *m
 
 /* To touch pages of a region: the one at `offset` of the memory, or NULL. Takes the lock itself. */
 struct gmemi_region *gmemi_region_enter(struct gmem_uffd *uffd, struct gmemi_watched *watched, uint64_t offset);
+/* The one that the owner has at this address. */
+struct gmemi_region *gmemi_region_enter_at(struct gmem_uffd *uffd, uint64_t hva);
 /* The same of one that is remembered: false = it is gone. */
 bool gmemi_region_reenter(struct gmem_uffd *uffd, struct gmemi_region *region);
 void gmemi_region_leave(struct gmemi_region *region);

@@ -173,6 +173,19 @@ struct gmemi_region *gmemi_region_enter(struct gmem_uffd *uffd, struct gmemi_wat
 	return region;
 }
 
+struct gmemi_region *gmemi_region_enter_at(struct gmem_uffd *uffd, uint64_t hva)
+{
+	struct gmemi_region *region = NULL;
+	struct gmemi_view *view;
+
+	pthread_mutex_lock(&uffd->index_lock);
+	view = gmemi_index_view(uffd, hva);
+	if (view && view->hva <= hva && enter(view->region))
+		region = view->region;
+	pthread_mutex_unlock(&uffd->index_lock);
+	return region;
+}
+
 bool gmemi_region_reenter(struct gmem_uffd *uffd, struct gmemi_region *region)
 {
 	bool there;

@@ -54,7 +54,7 @@ static uint64_t get(const _Atomic uint64_t *counter)
 }
 
 /* Regions come and go meanwhile: the lock is held for one after the other. */
-static uint64_t remaining(struct gmem_uffd *uffd)
+uint64_t gmemi_uffd_remaining(struct gmem_uffd *uffd)
 {
 	uint64_t bytes = 0, address = 0;
 	struct gmemi_view *view;
@@ -97,7 +97,7 @@ int gmem_uffd_query(const struct gmem_uffd *uffd, struct gmem_uffd_info *info)
 	c = &uffd->counters;
 	now = (struct gmem_uffd_info){
 		.flags = flags_of(uffd), .ranges = get(&uffd->ranges), .length = get(&uffd->length),
-		.remaining = remaining((struct gmem_uffd *)(uintptr_t)uffd), .faults = get(&c->faults), .missing = get(&c->missing),
+		.remaining = gmemi_uffd_remaining((struct gmem_uffd *)(uintptr_t)uffd), .faults = get(&c->faults), .missing = get(&c->missing),
 		.minor = get(&c->minor), .write = get(&c->write), .protect = get(&c->protect), .removed = get(&c->removed),
 		.filled = get(&c->filled), .zeroed = get(&c->zeroed), .present = get(&c->present), .duplicate = get(&c->duplicate),
 		.poisoned = get(&c->poisoned), .retries = get(&c->retries), .source_errors = get(&c->source_errors),

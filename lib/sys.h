@@ -102,11 +102,12 @@ int gmemi_sys_epoll_wait(int epoll, struct epoll_event *events, int room, uint64
 int gmemi_sys_eventfd(void);
 void gmemi_sys_eventfd_raise(int fd);
 void gmemi_sys_eventfd_lower(int fd);
+uint32_t gmemi_sys_process(void); /* its number */
 int gmemi_sys_timer(void); /* readable from `when` on; UINT64_MAX = never */
 int gmemi_sys_timer_set(int fd, uint64_t when);
+bool gmemi_sys_timer_take(int fd); /* was it due, and has nobody else taken that? */
 
 /* where threads run: bit n of the words = CPU n */
-uint32_t gmemi_sys_thread_id(void);
 int gmemi_sys_affinity(uint32_t thread, uint64_t *words, uint32_t count);
 int gmemi_sys_set_affinity(const uint64_t *words, uint32_t count); /* of the calling thread */
 void gmemi_sys_yield(void);

@@ -130,14 +130,21 @@ int gmemi_sys_timer(void)
 
 int gmemi_sys_timer_set(int fd, uint64_t when)
 {
-	struct itimerspec at = { .it_value = timespec_of(when == UINT64_MAX ? 0 : when) };
+	struct itimerspec at = { .it_value = timespec_of(when == UINT64_MAX ? 0 : when ? when : 1) };
 
 	return gmemi_nothing(timerfd_settime(fd, TFD_TIMER_ABSTIME, &at, NULL));
 }
 
-uint32_t gmemi_sys_thread_id(void)
+bool gmemi_sys_timer_take(int fd)
 {
-	return (uint32_t)syscall(SYS_gettid);
+	uint64_t times;
+
+	return read(fd, &times, sizeof(times)) == (ssize_t)sizeof(times);
+}
+
+uint32_t gmemi_sys_process(void)
+{
+	return (uint32_t)getpid();
 }
 
 int gmemi_sys_affinity(uint32_t thread, uint64_t *words, uint32_t count)

@@ -37,6 +37,9 @@ extern "C" {
 /** Version of this header; gmem_version() tells that of the library which runs. */
 #define GMEM_VERSION "0.1.0"
 
+/** A timeout without end. Timeouts are nanoseconds; 0 = do not wait. */
+#define GMEM_FOREVER UINT64_MAX
+
 /** Severity of a log message. */
 enum gmem_log_level {
 	GMEM_LOG_ERROR = 1,   /**< An operation failed in a way that its result cannot express. */

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: MIT */
+/* Page faults become requests: how much around the page, and whether somebody has asked for it already. */
+#include "pager.h"
+
+#include <sys/epoll.h>
+
+#include "err.h"
+#include "range.h"
+#include "sys.h"
+
+#define BATCH 8 /* events of one endpoint that a thread takes at a time, when it is the only one */
+#define SCATTERED (UINT64_C(16) << 10)
+#define SEQUENTIAL (UINT64_C(64) << 10)
+#define IN_SEQUENCE 2 /* faults, each where the one before ended, that make a sequence */
+
+/* --- around ------------------------------------------------------------------------------------------------------------- */
+
+struct window {
+	uint64_t offset, length;
+};
+
+static struct gmemi_stream *stream_at(struct gmemi_endpoint *endpoint, uint64_t hva)
+{
+	for (int i = 0; i < GMEMI_STREAMS; i++)
+		if (endpoint->streams[i].end == hva)
+			return &endpoint->streams[i];
+	endpoint->next_stream = (endpoint->next_stream + 1) % GMEMI_STREAMS;
+	endpoint->streams[endpoint->next_stream] = (struct gmemi_stream){ 0 };
+	return &endpoint->streams[endpoint->next_stream];
+}
+
+/* As it lies in the memory: an aligned block around the page, or, in a sequence, what comes next. */
+static struct window wish(struct gmemi_endpoint *endpoint, uint64_t offset, const struct gmemi_stream *stream)
+{
+	uint64_t size = endpoint->pager->around;
+
+	if (endpoint->pager->around_mode == GMEM_AROUND_NONE)
+		return (struct window){ offset, 1 };
+	if (endpoint->pager->around_mode == GMEM_AROUND_ADAPTIVE) {
+		if (stream->length >= IN_SEQUENCE)
+			return (struct window){ offset, SEQUENTIAL };
+		size = SCATTERED;
+	}
+	return (struct window){ gmemi_round_down(offset, size), size };
+}
+
+static bool is_empty(const struct gmemi_region *region, uint64_t offset)
+{
+	return gmemi_pagemap_get(region->map, gmemi_region_page(region, offset)) == GMEMI_PAGE_EMPTY;
+}
+
+/* Only what is empty, without a gap, and in the region. */
+static struct window cut(const struct gmemi_region *region, uint64_t offset, struct window wanted)
+{
+	uint64_t start = offset, end = wanted.offset + wanted.length, limit = region->offset + region->length, page = region->page_size;
+	enum gmemi_page_state state;
+
+	end = end < offset + page ? offset + page : gmemi_min(end, limit);
+	end = offset + (end - offset) / page * page;
+	end = offset + page * gmemi_pagemap_run(region->map, gmemi_region_page(region, offset),
+						gmemi_region_page(region, offset) + (end - offset) / page, &state);
+	while (start > region->offset && start >= wanted.offset + page && is_empty(region, start - page))
+		start -= page;
+	return (struct window){ start, end - start };
+}
+
+/* The lock is held. */
+static struct window around(struct gmemi_endpoint *endpoint, const struct gmemi_region *region, const struct gmem_fault *fault)
+{
+	struct gmemi_stream *stream = stream_at(endpoint, fault->hva);
+	struct window window = cut(region, fault->offset, wish(endpoint, fault->offset, stream));
+
+	if (gmemi_request_at(endpoint, region, window.offset, window.length))
+		window = (struct window){ fault->offset, region->page_size };
+	stream->end = fault->hva + (window.offset + window.length - fault->offset);
+	stream->length++;
+	return window;
+}
+
+/* --- one fault ---------------------------------------------------------------------------------------------------------- */
+
+/* Takes over the request, or gives it back. */
+static void bring_in(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, struct gmemi_region *region, const struct gmem_fault *fault,
+		     struct gmemi_request *request, uint64_t now)
+{
+	struct gmemi_request *other;
+	struct window window;
+
+	pthread_mutex_lock(&endpoint->lock);
+	other = gmemi_request_at(endpoint, region, fault->offset, region->page_size);
+	if (other) {
+		gmemi_request_need(endpoint, other, fault->offset, region->page_size);
+		gmemi_request_put(endpoint, request);
+		pthread_mutex_unlock(&endpoint->lock);
+		return;
+	}
+	window = around(endpoint, region, fault);
+	gmemi_request_begin(endpoint, request, region, window.offset, window.length, now);
+	gmemi_request_need(endpoint, request, fault->offset, region->page_size);
+	endpoint->cursor = fault->hva;
+	gmemi_background_resume(endpoint, now);
+	pthread_mutex_unlock(&endpoint->lock);
+	gmemi_request_try(seat, endpoint, request);
+	gmemi_background_ahead(endpoint, region, window.offset + window.length);
+}
+
+/* What the map has an answer for. */
+static void show(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, struct gmemi_region *region, const struct gmem_fault *fault,
+		 struct gmemi_request *request, uint64_t now)
+{
+	pthread_mutex_lock(&endpoint->lock);
+	gmemi_request_begin(endpoint, request, region, fault->offset, region->page_size, now);
+	gmemi_request_need(endpoint, request, fault->offset, region->page_size);
+	gmemi_request_present(seat, endpoint, request); /* gives the lock back */
+}
+
+static void give_back(struct gmemi_endpoint *endpoint, struct gmemi_request *request)
+{
+	pthread_mutex_lock(&endpoint->lock);
+	gmemi_request_put(endpoint, request);
+	pthread_mutex_unlock(&endpoint->lock);
+}
+
+static void serve_page(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, const struct gmem_fault *fault,
+		       struct gmemi_request *request, uint64_t now)
+{
+	struct gmemi_region *region = gmemi_region_enter_at(endpoint->uffd, fault->hva);
+
+	if (!region) { /* unregistered since: whoever waited there went on */
+		give_back(endpoint, request);
+		return;
+	}
+	gmemi_region_claim(region);
+	if (is_empty(region, fault->offset)) {
+		gmemi_region_leave(region);
+		bring_in(seat, endpoint, region, fault, request, now);
+	} else {
+		gmemi_region_leave(region);
+		show(seat, endpoint, region, fault, request, now);
+	}
+	gmemi_region_release(region);
+}
+
+/* The program looks, then whoever writes may. */
+static void serve_protected(struct gmemi_endpoint *endpoint, const struct gmem_fault *fault)
+{
+	struct gmemi_request about = { .mem = fault->mem, .needed = fault->offset, .needed_length = fault->length };
+	struct gmemi_region *region;
+
+	gmemi_endpoint_tell(endpoint, GMEM_PAGER_PROTECTED, &about, 0);
+	region = gmemi_region_enter_at(endpoint->uffd, fault->hva);
+	if (!region)
+		return;
+	while (gmemi_kernel_protect(endpoint->uffd, region, fault->offset, fault->length, false) == -EAGAIN)
+		gmemi_sys_yield();
+	gmemi_tolerated();
+	gmemi_region_leave(region);
+}
+
+/* --- events ------------------------------------------------------------------------------------------------------------- */
+
+/* Before events are read there is a request for each: none may be lost. */
+static uint32_t get_requests(struct gmemi_endpoint *endpoint, struct gmemi_request **requests, uint32_t most)
+{
+	uint32_t count = 0;
+
+	pthread_mutex_lock(&endpoint->lock);
+	while (count < most && (requests[count] = gmemi_request_get(endpoint)))
+		count++;
+	if (count == 0 && !endpoint->deaf &&
+	    gmemi_sys_epoll_change(endpoint->pager->epoll, endpoint->uffd->fd, 0, endpoint->tag) == 0)
+		endpoint->deaf = true;
+	pthread_mutex_unlock(&endpoint->lock);
+	return count;
+}
+
+static void cannot_read(struct gmemi_endpoint *endpoint, int error)
+{
+	gmemi_tolerated();
+	if (error != -EINTR && error != -ENOMEM)
+		gmemi_endpoint_orphaned(endpoint);
+}
+
+int gmemi_endpoint_serve(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint)
+{
+	struct gmemi_request *requests[BATCH];
+	struct gmem_fault faults[BATCH];
+	/* Of several threads each takes one: the next may be better off with another. */
+	uint32_t count = get_requests(endpoint, requests, endpoint->pager->threads > 1 ? 1 : BATCH), used = 0;
+	int got = count ? gmemi_uffd_read(endpoint->uffd, faults, count) : 0;
+	uint64_t now = got > 0 ? gmemi_sys_now() : 0;
+
+	for (int i = 0; i < got; i++) {
+		if (faults[i].kind == GMEM_FAULT_PAGE) {
+			gmemi_seat_saw(seat, faults[i].thread);
+			serve_page(seat, endpoint, &faults[i], requests[used++], now);
+		} else if (faults[i].kind == GMEM_FAULT_PROTECTED) {
+			serve_protected(endpoint, &faults[i]);
+		}
+	}
+	while (used < count)
+		give_back(endpoint, requests[used++]);
+	if (got < 0)
+		cannot_read(endpoint, got);
+	gmemi_request_run_queue(seat, endpoint);
+	return got > 0 ? got : 0;
+}

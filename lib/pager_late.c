@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: MIT */
+/* What a source delivers by itself, in the thread that brings it: late answers, and pages that nobody has asked for. */
+#include "pager.h"
+
+#include <string.h>
+
+#include "err.h"
+#include "range.h"
+#include "sys.h"
+
+#define PAUSE UINT64_C(50000) /* nanoseconds, of an address space that is changing */
+#define PAUSES 20000	      /* a second: nobody reads its events */
+
+/* A range of a region that a delivery is about. */
+struct delivery {
+	struct gmemi_endpoint *endpoint;
+	struct gmemi_region *region; /* entered */
+	uint64_t offset, length;
+	const unsigned char *data; /* NULL = zeros */
+	struct gmemi_wanted wanted;
+};
+
+static bool is_about(const struct delivery *d, const struct gmemi_request *request)
+{
+	return request->region == d->region && gmemi_range_overlaps(request->offset, request->length, d->offset, d->length);
+}
+
+/* What somebody waits for in the range, from the first to the last of them. */
+static struct gmemi_wanted wanted_of(const struct delivery *d)
+{
+	struct gmemi_wanted wanted = { .how = d->data ? GMEM_RESOLVE_DATA : GMEM_RESOLVE_ZERO, .data = d->data };
+	uint64_t first = UINT64_MAX, end = 0;
+
+	pthread_mutex_lock(&d->endpoint->lock);
+	for (const struct gmemi_request *r = d->endpoint->pending; r; r = r->next) {
+		if (!is_about(d, r) || !r->needed_length)
+			continue;
+		first = gmemi_min(first, r->needed);
+		end = r->needed + r->needed_length > end ? r->needed + r->needed_length : end;
+	}
+	pthread_mutex_unlock(&d->endpoint->lock);
+	if (first < end) {
+		wanted.needed = first;
+		wanted.needed_length = end - first;
+	}
+	return wanted;
+}
+
+static int make_pages(const struct delivery *d)
+{
+	struct gmemi_wanted wanted = d->wanted;
+	_Atomic uint32_t nothing = 0;
+	uint64_t done = 0, did;
+	uint32_t pauses = 0;
+	int r = 0;
+
+	while (r == 0 && done < d->length) {
+		wanted.data = d->data ? d->data + done : NULL;
+		r = gmemi_region_resolve(d->endpoint->uffd, d->region, d->offset + done, d->length - done, &wanted, &did);
+		done += did;
+		if (r == -EAGAIN && pauses++ < PAUSES) {
+			gmemi_tolerated();
+			gmemi_count(&d->endpoint->uffd->counters.retries, 1);
+			(void)gmemi_sys_wait(&nothing, 0, PAUSE);
+			r = 0;
+		}
+	}
+	gmemi_endpoint_came(d->endpoint, done / d->region->page_size);
+	return r;
+}
+
+static bool is_over(const struct gmemi_request *request)
+{
+	const struct gmemi_region *region = request->region;
+	uint64_t offset = request->needed_length ? request->needed : request->offset;
+	uint64_t length = request->needed_length ? request->needed_length : request->length;
+
+	return gmemi_pagemap_count_empty(region->map, gmemi_region_page(region, offset), length / region->page_size) == 0;
+}
+
+static bool is_waiting(const struct gmemi_request *request)
+{
+	return request->state == GMEMI_REQUEST_LATER || request->state == GMEMI_REQUEST_PARKED || request->state == GMEMI_REQUEST_RETRY ||
+	       request->state == GMEMI_REQUEST_QUEUED;
+}
+
+static bool is_served(const struct delivery *d, const struct gmemi_request *request)
+{
+	return gmemi_range_contains(d->wanted.needed, d->wanted.needed_length, request->needed, request->needed_length) &&
+	       gmemi_range_contains(d->offset, d->length, request->needed, request->needed_length);
+}
+
+/* Requests that have got all they need. */
+static void end_requests(const struct delivery *d)
+{
+	struct gmemi_request *request, *next;
+
+	pthread_mutex_lock(&d->endpoint->lock);
+	for (request = d->endpoint->pending; request; request = next) {
+		next = request->next;
+		if (!is_about(d, request) || !is_waiting(request) || !is_over(request))
+			continue;
+		if (request->needed_length && !is_served(d, request)) { /* somebody has come while the pages were made */
+			request->state = GMEMI_REQUEST_RESOLVE;
+			request->due = 0;
+			gmemi_pager_want(d->endpoint, 0);
+		} else {
+			gmemi_request_end(d->endpoint, request);
+		}
+	}
+	pthread_mutex_unlock(&d->endpoint->lock);
+}
+
+/* One that the source speaks of: asked again, or failed. NULL = no more. */
+static struct gmemi_request *next_refused(const struct delivery *d)
+{
+	struct gmemi_request *r = d->endpoint->pending;
+
+	while (r && !(is_about(d, r) && (r->state == GMEMI_REQUEST_LATER || r->state == GMEMI_REQUEST_PARKED)))
+		r = r->next;
+	return r;
+}
+
+static void ask_again(const struct delivery *d)
+{
+	struct gmemi_request *request;
+	uint64_t now = gmemi_sys_now();
+
+	pthread_mutex_lock(&d->endpoint->lock);
+	while ((request = next_refused(d))) {
+		request->state = GMEMI_REQUEST_RETRY;
+		request->due = now;
+		request->deadline = d->endpoint->pager->deadline_ns > UINT64_MAX - now ? UINT64_MAX : now + d->endpoint->pager->deadline_ns;
+		gmemi_pager_want(d->endpoint, now);
+	}
+	pthread_mutex_unlock(&d->endpoint->lock);
+}
+
+static struct gmemi_request *next_failed(const struct delivery *d)
+{
+	struct gmemi_request *r = d->endpoint->pending;
+
+	while (r && !(is_about(d, r) && r->state == GMEMI_REQUEST_LATER))
+		r = r->next;
+	return r;
+}
+
+static void fail(const struct delivery *d, int error)
+{
+	for (;;) {
+		struct gmemi_request *request;
+
+		pthread_mutex_lock(&d->endpoint->lock);
+		request = next_failed(d);
+		if (!request)
+			break;
+		gmemi_request_failed(d->endpoint, request, error); /* gives the lock back */
+	}
+	pthread_mutex_unlock(&d->endpoint->lock);
+}
+
+/* Whole pages of it; the others are the source's mistake. */
+static int deliver_to(struct delivery *d, int answer)
+{
+	uint64_t page = d->region->page_size;
+
+	if (answer == -EAGAIN) {
+		ask_again(d);
+		return 0;
+	}
+	if (answer < 0) {
+		fail(d, answer);
+		return 0;
+	}
+	if (!gmemi_aligned(d->offset - d->region->offset, page) || !gmemi_aligned(d->length, page))
+		return gmemi_refuse(-EINVAL, "what is delivered is not of whole pages of 0x%llx bytes", (unsigned long long)page);
+	d->wanted = wanted_of(d);
+	if (make_pages(d) == 0) {
+		end_requests(d);
+		return 0;
+	}
+	return -EAGAIN;
+}
+
+/* The regions of the endpoint in turn, each once, entered: the first whose view lies at or behind *address and is its region's
+ * first. */
+static struct gmemi_region *next_region(struct gmem_uffd *uffd, uint64_t *address)
+{
+	struct gmemi_region *region = NULL;
+	struct gmemi_view *view;
+
+	pthread_mutex_lock(&uffd->index_lock);
+	while (!region && (view = gmemi_index_view(uffd, *address))) {
+		*address = view->hva + view->length;
+		if (view->region->views == view && !(atomic_load(&view->region->busy) & GMEMI_GONE)) {
+			region = view->region;
+			atomic_fetch_add(&region->busy, 1);
+		}
+	}
+	pthread_mutex_unlock(&uffd->index_lock);
+	return region;
+}
+
+static int deliver_to_region(struct gmemi_endpoint *endpoint, struct gmemi_region *region, uint64_t content, uint64_t length,
+			     const unsigned char *data, int answer)
+{
+	uint64_t first = content > region->content ? content : region->content;
+	uint64_t end = gmemi_min(content + length, region->content + region->length);
+	struct delivery d = { .endpoint = endpoint, .region = region };
+
+	if (first >= end)
+		return 0;
+	d.offset = region->offset + (first - region->content);
+	d.length = end - first;
+	d.data = answer == GMEM_ANSWER_DATA ? data + (first - content) : NULL;
+	return deliver_to(&d, answer);
+}
+
+int gmemi_endpoint_deliver(struct gmemi_source_user *user, uint64_t offset, uint64_t length, const void *data, int answer)
+{
+	struct gmemi_endpoint *endpoint = (struct gmemi_endpoint *)((char *)user - offsetof(struct gmemi_endpoint, user));
+	const struct gmem_pager *before = gmemi_pager_go_inside(endpoint->pager);
+	struct gmemi_region *region;
+	uint64_t address = 0;
+	int r = 0;
+
+	while ((region = next_region(endpoint->uffd, &address))) {
+		int result = deliver_to_region(endpoint, region, offset, length, data, answer);
+
+		gmemi_region_leave(region);
+		r = r < 0 ? r : result;
+	}
+	gmemi_pager_go_outside(before);
+	return r;
+}

@@ -1,0 +1,492 @@
+/* SPDX-License-Identifier: MIT */
+/* Carrying out requests: asking the source, making the pages, trying again, giving up. */
+#include "pager.h"
+
+#include <string.h>
+#include <sys/epoll.h>
+
+#include "err.h"
+#include "range.h"
+#include "sys.h"
+
+#define READ_AT_ONCE (UINT64_C(2) << 20) /* what a source is asked for at most */
+#define FIRST_RETRY UINT64_C(1000000)	 /* nanoseconds, of a source that failed; doubled each time */
+#define LAST_RETRY UINT64_C(1000000000)
+#define FIRST_AGAIN UINT64_C(20000) /* ... of an address space that was changing */
+#define LAST_AGAIN UINT64_C(5000000)
+
+/* --- the list ----------------------------------------------------------------------------------------------------------- */
+
+struct gmemi_request *gmemi_request_get(struct gmemi_endpoint *endpoint)
+{
+	struct gmemi_request *request = endpoint->unused;
+
+	if (request)
+		endpoint->unused = request->next;
+	return request;
+}
+
+void gmemi_request_put(struct gmemi_endpoint *endpoint, struct gmemi_request *request)
+{
+	request->next = endpoint->unused;
+	endpoint->unused = request;
+}
+
+void gmemi_request_begin(struct gmemi_endpoint *endpoint, struct gmemi_request *request, struct gmemi_region *region, uint64_t offset,
+			 uint64_t length, uint64_t now)
+{
+	uint64_t limit = endpoint->pager->deadline_ns;
+
+	*request = (struct gmemi_request){
+		.next = endpoint->pending, .region = region, .offset = offset, .length = length, .since = now,
+		.due = UINT64_MAX, .deadline = limit > UINT64_MAX - now ? UINT64_MAX : now + limit,
+		.serial = request->serial, .state = GMEMI_REQUEST_READING,
+	};
+	request->mem = region->watched->mem;
+	gmemi_region_claim(region);
+	endpoint->pending = request;
+	endpoint->background++;
+}
+
+void gmemi_request_need(struct gmemi_endpoint *endpoint, struct gmemi_request *request, uint64_t offset, uint64_t length)
+{
+	uint64_t end = offset + length, needed_end = request->needed + request->needed_length;
+
+	if (request->needed_length) {
+		offset = gmemi_min(offset, request->needed);
+		end = end > needed_end ? end : needed_end;
+	}
+	request->needed = offset;
+	request->needed_length = end - offset;
+	if (request->faults++ == 0)
+		endpoint->background--;
+	gmemi_count(&endpoint->uffd->counters.pending, 1);
+}
+
+struct gmemi_request *gmemi_request_at(const struct gmemi_endpoint *endpoint, const struct gmemi_region *region, uint64_t offset,
+				       uint64_t length)
+{
+	struct gmemi_request *request = endpoint->pending;
+
+	while (request && !(request->region == region && gmemi_range_overlaps(request->offset, request->length, offset, length)))
+		request = request->next;
+	return request;
+}
+
+/* There is room again for faults that wait in the kernel. */
+static void hear_again(struct gmemi_endpoint *endpoint)
+{
+	if (!endpoint->deaf || atomic_load(&endpoint->claims) & GMEMI_ENDED)
+		return;
+	if (gmemi_sys_epoll_change(endpoint->pager->epoll, endpoint->uffd->fd, EPOLLIN, endpoint->tag) == 0)
+		endpoint->deaf = false;
+}
+
+void gmemi_request_end(struct gmemi_endpoint *endpoint, struct gmemi_request *request)
+{
+	struct gmemi_request **link = &endpoint->pending;
+
+	while (*link != request)
+		link = &(*link)->next;
+	*link = request->next;
+	if (request->faults) {
+		atomic_fetch_sub_explicit(&endpoint->uffd->counters.pending, request->faults, memory_order_relaxed);
+		gmemi_uffd_count_latency(endpoint->uffd, gmemi_sys_now() - request->since);
+	} else {
+		endpoint->background--;
+	}
+	gmemi_region_release(request->region);
+	request->state = GMEMI_REQUEST_FREE;
+	request->serial++;
+	gmemi_request_put(endpoint, request);
+	hear_again(endpoint);
+}
+
+/* --- failure ------------------------------------------------------------------------------------------------------------ */
+
+static uint64_t backoff(uint64_t first, uint64_t last, uint32_t tries)
+{
+	return tries < 32 ? gmemi_min(first << tries, last) : last;
+}
+
+static void again_at(struct gmemi_endpoint *endpoint, struct gmemi_request *request, enum gmemi_request_state state, uint64_t when)
+{
+	request->state = state;
+	request->due = when;
+	request->tries++;
+	gmemi_pager_want(endpoint, when);
+}
+
+/* Nobody waits: the background comes by again, or says that it could not. */
+static void give_up_background(struct gmemi_endpoint *endpoint, struct gmemi_request *request)
+{
+	endpoint->failed = true;
+	endpoint->background_due = gmemi_sys_now() + LAST_RETRY;
+	gmemi_request_end(endpoint, request);
+	pthread_mutex_unlock(&endpoint->lock);
+	gmemi_endpoint_changed(endpoint);
+}
+
+static void poison(struct gmemi_endpoint *endpoint, const struct gmemi_request *request, int *verdict)
+{
+	struct gmemi_wanted wanted = { .how = GMEM_RESOLVE_POISON, .needed = request->needed, .needed_length = request->needed_length };
+	uint64_t done;
+	int r;
+
+	if (!gmemi_region_reenter(endpoint->uffd, request->region))
+		return;
+	r = gmemi_region_resolve(endpoint->uffd, request->region, request->needed, request->needed_length, &wanted, &done);
+	gmemi_region_leave(request->region);
+	if (r == 0)
+		return;
+	gmemi_tolerated();
+	*verdict = r == -EAGAIN ? -EAGAIN : GMEM_FAILURE_WAIT;
+}
+
+/* The deadline is over, or the source has not got it. The program decides while nothing is locked; a delivery may come first. */
+static void give_up(struct gmemi_endpoint *endpoint, struct gmemi_request *request, int error)
+{
+	struct gmemi_request copy;
+	int verdict;
+
+	if (!request->needed_length) {
+		give_up_background(endpoint, request);
+		return;
+	}
+	request->state = GMEMI_REQUEST_PARKED;
+	request->due = UINT64_MAX;
+	endpoint->failed = true;
+	copy = *request;
+	gmemi_region_claim(copy.region);
+	pthread_mutex_unlock(&endpoint->lock);
+	verdict = gmemi_endpoint_tell(endpoint, GMEM_PAGER_SOURCE_FAILED, &copy, error);
+	if (verdict == GMEM_FAILURE_POISON)
+		poison(endpoint, &copy, &verdict);
+	pthread_mutex_lock(&endpoint->lock);
+	if (request->serial == copy.serial && request->state == GMEMI_REQUEST_PARKED && verdict != GMEM_FAILURE_WAIT) {
+		if (verdict == -EAGAIN || request->needed_length != copy.needed_length)
+			again_at(endpoint, request, GMEMI_REQUEST_RETRY, gmemi_sys_now() + LAST_AGAIN);
+		else
+			gmemi_request_end(endpoint, request);
+	}
+	pthread_mutex_unlock(&endpoint->lock);
+	gmemi_region_release(copy.region);
+	gmemi_endpoint_changed(endpoint);
+}
+
+/* A wide read may have failed for what nobody waits for. */
+static bool narrow(struct gmemi_request *request)
+{
+	if (!request->needed_length || request->length == request->needed_length)
+		return false;
+	request->offset = request->needed;
+	request->length = request->needed_length;
+	return true;
+}
+
+void gmemi_request_failed(struct gmemi_endpoint *endpoint, struct gmemi_request *request, int error)
+{
+	uint64_t now = gmemi_sys_now(), wait = backoff(FIRST_RETRY, LAST_RETRY, request->tries);
+
+	gmemi_tolerated();
+	gmemi_count(&endpoint->uffd->counters.source_errors, 1);
+	if (narrow(request)) {
+		request->state = GMEMI_REQUEST_QUEUED;
+		again_at(endpoint, request, GMEMI_REQUEST_RETRY, now);
+	} else if (error == -ENODATA || now >= request->deadline) {
+		give_up(endpoint, request, error);
+		return;
+	} else {
+		again_at(endpoint, request, GMEMI_REQUEST_RETRY, gmemi_min(now + wait, request->deadline));
+	}
+	pthread_mutex_unlock(&endpoint->lock);
+}
+
+/* --- making pages ------------------------------------------------------------------------------------------------------- */
+
+struct attempt {
+	struct gmemi_request *request;
+	struct gmemi_region *region;
+	uint64_t offset, length;
+	struct gmemi_wanted wanted;
+	uint32_t serial;
+};
+
+/* The lock is held. */
+static struct attempt attempt_of(struct gmemi_request *request, enum gmem_resolve how, const unsigned char *data)
+{
+	struct attempt attempt = { .request = request, .region = request->region, .serial = request->serial };
+
+	attempt.wanted = (struct gmemi_wanted){ .how = how, .data = data, .needed = request->needed, .needed_length = request->needed_length };
+	attempt.offset = how == GMEM_RESOLVE_PRESENT ? request->needed : request->offset;
+	attempt.length = how == GMEM_RESOLVE_PRESENT ? request->needed_length : request->length;
+	gmemi_region_claim(attempt.region);
+	return attempt;
+}
+
+static int carry_out(struct gmemi_endpoint *endpoint, const struct attempt *attempt)
+{
+	uint64_t done = 0;
+	int r;
+
+	if (!gmemi_region_reenter(endpoint->uffd, attempt->region))
+		return -ENOENT; /* not watched any more: nobody waits */
+	r = gmemi_region_resolve(endpoint->uffd, attempt->region, attempt->offset, attempt->length, &attempt->wanted, &done);
+	gmemi_region_leave(attempt->region);
+	if (done)
+		gmemi_endpoint_came(endpoint, done / attempt->region->page_size);
+	return r;
+}
+
+/* Is content of what somebody waits for still to come? */
+static bool is_empty(const struct gmemi_endpoint *endpoint, const struct gmemi_request *request)
+{
+	struct gmemi_region *region = request->region;
+	uint64_t empty;
+
+	if (!request->needed_length || !gmemi_region_reenter(endpoint->uffd, region))
+		return false;
+	empty = gmemi_pagemap_count_empty(region->map, gmemi_region_page(region, request->needed), request->needed_length / region->page_size);
+	gmemi_region_leave(region);
+	return empty;
+}
+
+/* The address space was changing, or the page was given up for a new content meanwhile. */
+static void resolve_again(struct gmemi_endpoint *endpoint, struct gmemi_request *request)
+{
+	uint64_t when = gmemi_sys_now() + backoff(FIRST_AGAIN, LAST_AGAIN, request->tries);
+
+	gmemi_tolerated();
+	gmemi_count(&endpoint->uffd->counters.retries, 1);
+	if (!request->needed_length)
+		gmemi_request_end(endpoint, request); /* what was brought in is in the map */
+	else
+		again_at(endpoint, request, is_empty(endpoint, request) ? GMEMI_REQUEST_RETRY : GMEMI_REQUEST_RESOLVE, when);
+	pthread_mutex_unlock(&endpoint->lock);
+}
+
+/* With the lock, which is given back. True: somebody has come to wait for more of it meanwhile, and *next is for that. */
+static bool settle(struct gmemi_endpoint *endpoint, const struct attempt *attempt, int r, struct attempt *next)
+{
+	struct gmemi_request *request = attempt->request;
+	const struct gmemi_wanted *had = &attempt->wanted;
+
+	if (r == -EAGAIN || r == -EBADFD) {
+		resolve_again(endpoint, request);
+	} else if (r < 0 && r != -ENOENT) {
+		gmemi_request_failed(endpoint, request, r);
+	} else if (r == 0 && (request->needed != had->needed || request->needed_length != had->needed_length)) {
+		*next = attempt_of(request, GMEM_RESOLVE_PRESENT, NULL);
+		pthread_mutex_unlock(&endpoint->lock);
+		return true;
+	} else {
+		gmemi_request_end(endpoint, request);
+		pthread_mutex_unlock(&endpoint->lock);
+	}
+	return false;
+}
+
+/* The lock is held, and given back. */
+static void resolve(struct gmemi_endpoint *endpoint, struct gmemi_request *request, enum gmem_resolve how, const unsigned char *data)
+{
+	struct attempt attempt = attempt_of(request, how, data), next = attempt;
+	bool more = true;
+
+	pthread_mutex_unlock(&endpoint->lock);
+	while (more) {
+		int r = carry_out(endpoint, &attempt);
+
+		if (r == -ESRCH) {
+			gmemi_tolerated();
+			gmemi_endpoint_orphaned(endpoint);
+			r = -ENOENT;
+		}
+		pthread_mutex_lock(&endpoint->lock);
+		more = request->serial == attempt.serial;
+		if (more)
+			more = settle(endpoint, &attempt, r, &next);
+		else
+			pthread_mutex_unlock(&endpoint->lock);
+		gmemi_region_release(attempt.region);
+		attempt = next;
+	}
+}
+
+void gmemi_request_present(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, struct gmemi_request *request)
+{
+	(void)seat;
+	resolve(endpoint, request, GMEM_RESOLVE_PRESENT, NULL);
+}
+
+/* --- asking the source -------------------------------------------------------------------------------------------------- */
+
+/* In a part of the buffer. ZERO there becomes zeros, when other parts are not. */
+static int read_part(struct gmemi_endpoint *endpoint, uint64_t content, uint64_t length, unsigned char *buffer, bool wait, bool demand)
+{
+	if (!wait)
+		return gmemi_source_read_now(endpoint->source, content, length, buffer);
+	return gmemi_source_read(endpoint->source, content, length, buffer, demand ? GMEM_READ_DEMAND : 0);
+}
+
+static int read_parts(struct gmemi_endpoint *endpoint, uint64_t content, uint64_t length, unsigned char *buffer, bool wait, bool demand)
+{
+	bool data = false;
+
+	for (uint64_t at = 0; at < length; at += READ_AT_ONCE) {
+		uint64_t part = gmemi_min(length - at, READ_AT_ONCE);
+		int r = read_part(endpoint, content + at, part, buffer + at, wait, demand);
+
+		if (r < 0 || r == GMEM_ANSWER_LATER)
+			return r;
+		if (r == GMEM_ANSWER_DATA && !data)
+			memset(buffer, 0, at); /* the parts before were zeros */
+		if (r == GMEM_ANSWER_ZERO && data)
+			memset(buffer + at, 0, part);
+		data = data || r == GMEM_ANSWER_DATA;
+	}
+	return data ? GMEM_ANSWER_DATA : GMEM_ANSWER_ZERO;
+}
+
+static int ask(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, const struct gmemi_request *copy, bool wait)
+{
+	int r = gmemi_seat_room(seat, copy->length);
+
+	if (r < 0)
+		return r;
+	return read_parts(endpoint, copy->region->content + (copy->offset - copy->region->offset), copy->length, seat->buffer, wait,
+			  copy->needed_length);
+}
+
+/* The source's answer; the lock is held, and given back. */
+static void take_answer(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, struct gmemi_request *request, int answer)
+{
+	if (answer < 0) {
+		gmemi_request_failed(endpoint, request, answer);
+	} else if (answer != GMEM_ANSWER_LATER) {
+		resolve(endpoint, request, answer == GMEM_ANSWER_ZERO ? GMEM_RESOLVE_ZERO : GMEM_RESOLVE_DATA, seat->buffer);
+	} else if (request->needed_length && !is_empty(endpoint, request)) { /* delivered before the source had said that it would */
+		resolve(endpoint, request, GMEM_RESOLVE_PRESENT, NULL);
+	} else {
+		request->state = GMEMI_REQUEST_LATER;
+		gmemi_pager_want(endpoint, request->deadline);
+		pthread_mutex_unlock(&endpoint->lock);
+	}
+}
+
+void gmemi_request_try(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, struct gmemi_request *request)
+{
+	struct gmemi_request copy = *request; /* this thread's own, until it is queued */
+	int answer = ask(seat, endpoint, &copy, false);
+
+	pthread_mutex_lock(&endpoint->lock);
+	if (request->serial != copy.serial) {
+		pthread_mutex_unlock(&endpoint->lock);
+	} else if (answer == -EAGAIN) {
+		gmemi_tolerated();
+		request->state = GMEMI_REQUEST_QUEUED;
+		gmemi_pager_want(endpoint, request->deadline);
+		pthread_mutex_unlock(&endpoint->lock);
+	} else {
+		take_answer(seat, endpoint, request, answer);
+	}
+}
+
+/* The oldest that somebody waits for, or else the oldest. */
+static struct gmemi_request *next_queued(const struct gmemi_endpoint *endpoint)
+{
+	struct gmemi_request *best = NULL;
+
+	for (struct gmemi_request *r = endpoint->pending; r; r = r->next)
+		if (r->state == GMEMI_REQUEST_QUEUED && (!best || (r->needed_length != 0) >= (best->needed_length != 0)))
+			best = r; /* the list is youngest first */
+	return best;
+}
+
+/* One, with the lock held, which is given back. */
+static void run_queued(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, struct gmemi_request *request)
+{
+	struct gmemi_request copy;
+	int answer;
+
+	request->state = GMEMI_REQUEST_READING;
+	copy = *request;
+	gmemi_region_claim(copy.region);
+	endpoint->reading++;
+	pthread_mutex_unlock(&endpoint->lock);
+	gmemi_seat_blocks(seat);
+	answer = ask(seat, endpoint, &copy, true);
+	gmemi_seat_unblocks(seat);
+	pthread_mutex_lock(&endpoint->lock);
+	endpoint->reading--;
+	if (request->serial == copy.serial && request->state == GMEMI_REQUEST_READING) {
+		take_answer(seat, endpoint, request, answer);
+	} else { /* it has been given up, or delivered */
+		gmemi_tolerated();
+		pthread_mutex_unlock(&endpoint->lock);
+	}
+	gmemi_region_release(copy.region);
+}
+
+void gmemi_request_run_queue(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint)
+{
+	for (;;) {
+		struct gmemi_request *request;
+
+		pthread_mutex_lock(&endpoint->lock);
+		request = endpoint->reading < endpoint->pager->threads ? next_queued(endpoint) : NULL;
+		if (!request || atomic_load(&endpoint->claims) & GMEMI_ENDED) {
+			pthread_mutex_unlock(&endpoint->lock);
+			return;
+		}
+		run_queued(seat, endpoint, request);
+	}
+}
+
+/* --- time --------------------------------------------------------------------------------------------------------------- */
+
+static bool is_late(const struct gmemi_request *request, uint64_t now)
+{
+	return now >= request->deadline && (request->state == GMEMI_REQUEST_QUEUED || request->state == GMEMI_REQUEST_READING ||
+					    request->state == GMEMI_REQUEST_LATER);
+}
+
+static struct gmemi_request *next_due(const struct gmemi_endpoint *endpoint, uint64_t now)
+{
+	for (struct gmemi_request *r = endpoint->pending; r; r = r->next)
+		if ((r->due <= now && (r->state == GMEMI_REQUEST_RETRY || r->state == GMEMI_REQUEST_RESOLVE)) || is_late(r, now))
+			return r;
+	return NULL;
+}
+
+static void run_one_due(struct gmemi_endpoint *endpoint, struct gmemi_request *request, uint64_t now)
+{
+	enum gmemi_request_state state = request->state;
+
+	request->due = UINT64_MAX;
+	if (is_late(request, now)) {
+		gmemi_count(&endpoint->uffd->counters.source_errors, 1);
+		give_up(endpoint, request, -ETIMEDOUT);
+	} else if (state == GMEMI_REQUEST_RESOLVE) {
+		request->state = GMEMI_REQUEST_READING;
+		resolve(endpoint, request, GMEM_RESOLVE_PRESENT, NULL);
+	} else {
+		request->state = GMEMI_REQUEST_QUEUED;
+		pthread_mutex_unlock(&endpoint->lock);
+	}
+}
+
+void gmemi_request_run_due(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, uint64_t now)
+{
+	struct gmemi_request *request;
+
+	for (;;) {
+		pthread_mutex_lock(&endpoint->lock);
+		request = next_due(endpoint, now);
+		if (!request) {
+			pthread_mutex_unlock(&endpoint->lock);
+			break;
+		}
+		run_one_due(endpoint, request, now);
+	}
+	gmemi_request_run_queue(seat, endpoint);
+}
