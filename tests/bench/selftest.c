@@ -146,6 +146,31 @@ static void the_clock_runs_while_the_case_runs(void **state)
 	measure_end(&measure);
 }
 
+static void tell(struct world *world, double times[MEASURE_WAYS])
+{
+	say(world, '!');
+	times[MEASURE_P50] = times[MEASURE_WALL] / 2;
+}
+
+/* Before it is undone. */
+static void a_run_tells_what_it_timed(void **state)
+{
+	const struct measure_plan own = { .cases = cases, .n = N, .tell = tell, .clock = &fake };
+	struct world world = { .takes = { 8, 4, 0 } };
+	struct measure measure;
+	double seconds;
+
+	(void)state;
+	now = &world;
+	measure_begin(&measure, N);
+	measure_rounds(&measure, &own, &world, BIT(A) | BIT(B), 1);
+	assert_string_equal(world.said, "<a!>b!");
+	assert_true(measure_sum(&measure, MEASURE_P50, 0, BIT(A) | BIT(B), &seconds));
+	assert_true(seconds == 6);
+	assert_false(measure_sum(&measure, MEASURE_P99, 0, BIT(A), &seconds)); /* nobody told */
+	measure_end(&measure);
+}
+
 static void a_median_is_the_middle(void **state)
 {
 	double odd[] = { 9, 1, 5 }, even[] = { 4, 100, 1, 2 };
@@ -153,6 +178,18 @@ static void a_median_is_the_middle(void **state)
 	(void)state;
 	assert_true(judge_median(odd, 3) == 5);
 	assert_true(judge_median(even, 4) == 3);
+}
+
+static void a_percentile_is_one_of_the_values(void **state)
+{
+	uint32_t values[] = { 50, 10, 40, 20, 30 }, one[] = { 7 };
+
+	(void)state;
+	assert_int_equal(judge_percentile(values, 5, 50), 30);
+	assert_int_equal(judge_percentile(values, 5, 99), 50);
+	assert_int_equal(judge_percentile(values, 5, 20), 10);
+	assert_int_equal(judge_percentile(values, 5, 21), 20);
+	assert_int_equal(judge_percentile(one, 1, 1), 7);
 }
 
 /* The median of ratios, each of one round: neither the ratio of medians (3.0) nor that of sums. */
@@ -294,7 +331,9 @@ static const struct gt_test tests[] = {
 	GT(the_first_case_changes_from_round_to_round, GT_NEEDS_NOTHING),
 	GT(cases_that_are_not_wanted_do_not_run, GT_NEEDS_NOTHING),
 	GT(the_clock_runs_while_the_case_runs, GT_NEEDS_NOTHING),
+	GT(a_run_tells_what_it_timed, GT_NEEDS_NOTHING),
 	GT(a_median_is_the_middle, GT_NEEDS_NOTHING),
+	GT(a_percentile_is_one_of_the_values, GT_NEEDS_NOTHING),
 	GT(ratios_are_of_one_round, GT_NEEDS_NOTHING),
 	GT(a_ratio_to_a_sum, GT_NEEDS_NOTHING),
 	GT(rounds_add_up_where_all_cases_ran, GT_NEEDS_NOTHING),
