@@ -62,6 +62,7 @@ struct result {
 #define COUNT(array) ((unsigned int)(sizeof(array) / sizeof((array)[0])))
 
 extern const struct group bench_populate, bench_zeros, bench_zero_check, bench_threads, bench_memfd, bench_prefault,
-	bench_guest, bench_pre_fault, bench_calls, bench_bind_call, bench_vcpu_call, bench_memory;
+	bench_guest, bench_pre_fault, bench_calls, bench_bind_call, bench_vcpu_call, bench_memory, bench_fault_loop,
+	bench_fault_ready, bench_fault_around, bench_fault_scattered, bench_fault_place, bench_fault_threads;
 
 #endif

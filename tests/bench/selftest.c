@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* The benchmark's engine and arithmetic, on a clock that the test turns. */
+#include <string.h>
+
 #include "gt.h"
 
+#include "fault.h"
 #include "judge.h"
 #include "measure.h"
 #include "trap.h"
@@ -303,6 +306,52 @@ static void a_call_may_cost_a_share_or_a_few_ns(void **state)
 	assert_true(judge_over_gate(50000) == 1000);
 }
 
+enum { PAGES = 1024 };
+
+/* How often each page is in an order; the number of pages that do not follow on the one before. */
+static unsigned int count_pages(enum fault_order order, unsigned int times[PAGES], unsigned int *n)
+{
+	uint32_t pages[PAGES];
+	unsigned int jumps = 0;
+
+	memset(times, 0, PAGES * sizeof(*times));
+	*n = fault_order(order, pages, PAGES);
+	for (unsigned int i = 0; i < *n; i++) {
+		assert_true(pages[i] < PAGES);
+		times[pages[i]]++;
+		jumps += i && pages[i] != pages[i - 1] + 1;
+	}
+	return jumps;
+}
+
+static void orders_have_each_page_once(void **state)
+{
+	unsigned int times[PAGES], n;
+
+	(void)state;
+	assert_int_equal(count_pages(ORDER_FORWARD, times, &n), 0);
+	assert_int_equal(n, PAGES);
+	assert_true(count_pages(ORDER_SHUFFLED, times, &n) > PAGES / 2);
+	assert_int_equal(n, PAGES);
+	for (unsigned int i = 0; i < PAGES; i++)
+		assert_int_equal(times[i], 1);
+}
+
+static void scattered_runs_are_short_and_one_page_in_sixteen(void **state)
+{
+	unsigned int times[PAGES], n, jumps, row = 0;
+
+	(void)state;
+	jumps = count_pages(ORDER_RUNS, times, &n);
+	assert_in_range(jumps, 8, 13); /* 14 slots; two runs may happen to touch */
+	assert_in_range(n, PAGES / 32, PAGES / 9);
+	for (unsigned int i = 0; i < PAGES; i++) {
+		assert_true(times[i] <= 1);
+		row = times[i] ? row + 1 : 0;
+		assert_true(row <= 16);
+	}
+}
+
 static void gives_up(void *argument)
 {
 	*(int *)argument = 1;
@@ -342,6 +391,8 @@ static const struct gt_test tests[] = {
 	GT(a_gate_holds_up_to_its_figure, GT_NEEDS_NOTHING),
 	GT(nothing_measured_holds_nothing, GT_NEEDS_NOTHING),
 	GT(a_call_may_cost_a_share_or_a_few_ns, GT_NEEDS_NOTHING),
+	GT(orders_have_each_page_once, GT_NEEDS_NOTHING),
+	GT(scattered_runs_are_short_and_one_page_in_sixteen, GT_NEEDS_NOTHING),
 	GT(giving_up_ends_what_is_under_way_and_says_why, GT_NEEDS_NOTHING),
 };
 
