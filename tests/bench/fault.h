@@ -114,7 +114,8 @@ void fault_thread(pthread_t *thread, const cpu_set_t *cores, void *(*body)(void 
 /* Servers, and their ways. */
 extern const struct fault_server fault_by_hand, fault_by_eventfd, fault_by_pager;
 struct hand_way;
-extern const struct hand_way hand_simple, hand_fill, hand_copy, hand_ready, hand_firecracker, hand_firecracker_file;
+extern const struct hand_way hand_simple, hand_fill, hand_fill_one, hand_copy, hand_ready, hand_firecracker,
+	hand_firecracker_file;
 struct pager_way;
 extern const struct pager_way pager_fill, pager_copy;
 

@@ -132,20 +132,31 @@ static void *poll_and_read_one(void *argument)
 	return NULL;
 }
 
-static void *epoll_and_read_many(void *argument)
+static void epoll_and_read(struct handler *handler, size_t room)
 {
-	struct handler *handler = argument;
 	struct uffdi_message messages[BATCH];
 	struct epoll_event event;
 
 	while (epoll_wait(handler->epoll, &event, 1, -1) > 0 && event.data.fd != handler->hand->stop)
-		if (!read_and_serve(handler, messages, BATCH))
+		if (!read_and_serve(handler, messages, room))
 			break;
+}
+
+static void *epoll_and_read_many(void *argument)
+{
+	epoll_and_read(argument, BATCH);
+	return NULL;
+}
+
+static void *epoll_and_read_one(void *argument)
+{
+	epoll_and_read(argument, 1);
 	return NULL;
 }
 
 const struct hand_way hand_simple = { WATCH_FILE, poll_and_read_one, bring_by_alias };
 const struct hand_way hand_fill = { WATCH_FILE, epoll_and_read_many, bring_by_write };
+const struct hand_way hand_fill_one = { WATCH_FILE, epoll_and_read_one, bring_by_write };
 const struct hand_way hand_copy = { WATCH_FILE_MISSING, epoll_and_read_many, bring_by_copy };
 const struct hand_way hand_ready = { WATCH_FILE, epoll_and_read_many, bring_nothing };
 const struct hand_way hand_firecracker = { WATCH_ANONYMOUS, poll_and_read_one, bring_from_view };

@@ -6,7 +6,7 @@
 #include "world.h"
 
 #define MOST ((size_t)32 << 20)
-#define HAND(function, ...) FAULT_SETUP(function, .server = &fault_by_hand, .way = &hand_fill, __VA_ARGS__)
+#define HAND(function, ...) FAULT_SETUP(function, .server = &fault_by_hand, __VA_ARGS__)
 #define PAGER(function, ...) FAULT_SETUP(function, .server = &fault_by_pager, .way = &pager_fill, __VA_ARGS__)
 
 static const char *open_cores(struct world *world)
@@ -38,9 +38,9 @@ static const char *no_pager_or_core(struct world *world)
 
 enum { SAME, ACROSS, FREE, OURS_SAME, OURS_FREE };
 
-HAND(place_same, .place = PLACE_SAME)
-HAND(place_across, .place = PLACE_ACROSS)
-HAND(place_free, .place = PLACE_FREE)
+HAND(place_same, .way = &hand_fill, .place = PLACE_SAME)
+HAND(place_across, .way = &hand_fill, .place = PLACE_ACROSS)
+HAND(place_free, .way = &hand_fill, .place = PLACE_FREE)
 PAGER(place_ours_same, .place = PLACE_SAME)
 PAGER(place_ours_free, .place = PLACE_FREE)
 
@@ -71,15 +71,17 @@ const struct group bench_fault_place = {
 	.n_rows = COUNT(place_rows),
 };
 
-enum { TWO, ONE, OURS_TWO, OURS_ONE };
+enum { TWO, TWO_MANY, ONE, OURS_TWO, OURS_ONE };
 
-HAND(threads_two, .place = PLACE_EACH, .faulters = 2, .handlers = 2)
-HAND(threads_one, .place = PLACE_FREE, .faulters = 2)
+HAND(threads_two, .way = &hand_fill_one, .place = PLACE_EACH, .faulters = 2, .handlers = 2)
+HAND(threads_two_many, .way = &hand_fill, .place = PLACE_EACH, .faulters = 2, .handlers = 2)
+HAND(threads_one, .way = &hand_fill, .place = PLACE_FREE, .faulters = 2)
 PAGER(threads_ours_two, .place = PLACE_FREE, .faulters = 2, .handlers = 2)
 PAGER(threads_ours_one, .place = PLACE_FREE, .faulters = 2)
 
 static const struct measure_case threads_cases[] = {
-	[TWO] = FAULT_CASE("two faulters, by hand: two handlers", threads_two),
+	[TWO] = FAULT_CASE("two faulters, by hand: two handlers that read one", threads_two),
+	[TWO_MANY] = FAULT_CASE("two faulters, by hand: two handlers that read many", threads_two_many),
 	[ONE] = FAULT_CASE("two faulters, by hand: one handler", threads_one),
 	[OURS_TWO] = FAULT_CASE("two faulters, pager: two threads", threads_ours_two),
 	[OURS_ONE] = FAULT_CASE("two faulters, pager: one thread", threads_ours_one),
@@ -90,6 +92,9 @@ static const struct row threads_rows[] = {
 	  .gate = 0.60, .waits = true, .hindered = no_pager_or_core },
 	{ .goal = "16", .what = "two faulters: by hand, two handlers / one", .of = CASE(TWO), .to = CASE(ONE), .no_gate = true,
 	  .waits = true, .hindered = no_second_core },
+	/* Whoever comes first takes the faults of both, and one waits behind the other. */
+	{ .goal = "16", .what = "two faulters: by hand, two handlers that read many / one", .of = CASE(TWO_MANY),
+	  .to = CASE(ONE), .no_gate = true, .waits = true, .hindered = one_core },
 };
 
 const struct group bench_fault_threads = {
