@@ -102,13 +102,14 @@ static void make_pager(struct ours *ours)
 static void begin(struct fault_run *run)
 {
 	struct ours *ours = run->state = calloc(1, sizeof(*ours));
-	struct served *served = &ours->served;
 	const struct pager_way *way = run->setup->way;
+	struct served *served;
 	void *at;
 
 	if (!ours)
 		give_up("out of memory");
 	ours->run = run;
+	served = &ours->served;
 	make_memory(run->vm, run->size, &served->mem);
 	if (run->setup->ready)
 		must(gmem_populate_fd(served->mem, 0, run->size, run->content->fd, 0, NULL, NULL), "gmem_populate_fd()");
