@@ -14,7 +14,8 @@
 
 static const struct group *const groups[] = {
 	&bench_populate, &bench_zeros, &bench_zero_check, &bench_threads, &bench_memfd, &bench_prefault,
-	&bench_guest, &bench_pre_fault, &bench_calls, &bench_bind_call, &bench_vcpu_call, &bench_memory,
+	&bench_guest, &bench_pre_fault, &bench_fault_loop, &bench_fault_ready, &bench_fault_around, &bench_fault_scattered,
+	&bench_fault_place, &bench_fault_threads, &bench_calls, &bench_bind_call, &bench_vcpu_call, &bench_memory,
 };
 
 enum { MOST_ROWS = 8 };
@@ -77,9 +78,9 @@ static void take_figures(struct job *job, struct result *result)
 		result->cpu = judge_over(&job->measure, MEASURE_CPU, row->of, row->to, row->calls);
 		result->bare = judge_over(&job->measure, MEASURE_WALL, row->to, 0, row->calls).low;
 	} else if (row->kind == ROW_RATIO) {
-		result->wall = judge_ratio(&job->measure, MEASURE_WALL, row->of, row->to);
+		result->wall = judge_ratio(&job->measure, row->by, row->of, row->to);
 		result->cpu = judge_ratio(&job->measure, MEASURE_CPU, row->of, row->to);
-		result->disturbed = judge_disturbed(&job->measure, row->to);
+		result->disturbed = !row->waits && judge_disturbed(&job->measure, row->to);
 	}
 }
 
@@ -147,7 +148,7 @@ static void take_values(struct job *job)
 static void attempt(struct job *job, unsigned int number)
 {
 	const struct group *group = job->group;
-	const struct measure_plan plan = { group->cases, group->n_cases, group->settle, &measure_real_clock };
+	const struct measure_plan plan = { group->cases, group->n_cases, group->settle, group->tell, &measure_real_clock };
 	unsigned int rounds = job->options->rounds * (group->times && !job->options->quick ? group->times : 1);
 
 	ask_hindrance(job);

@@ -13,7 +13,7 @@
 #include "options.h"
 
 enum row_kind {
-	ROW_RATIO, /* the times of `of` as a multiple of those of `to` */
+	ROW_RATIO, /* the times of `of` as a multiple of those of `to`, by `by` and by CPU time */
 	ROW_OVER,  /* ns a call that `of` takes more than `to` */
 	ROW_VALUE  /* not timed: what `value` says */
 };
@@ -21,10 +21,12 @@ enum row_kind {
 struct row {
 	const char *goal, *what;
 	enum row_kind kind;
+	enum measure_by by;    /* ROW_RATIO: what stands in the column of wall times */
 	uint32_t of, to;       /* cases, as bits */
 	double gate, gate_cpu; /* the most that the median may be; 0 = shown only. ROW_OVER: none, it is judge_over_gate() */
 	unsigned int calls;    /* ROW_OVER: how many a run makes */
-	bool no_gate;          /* ROW_OVER: shown only: the gate is for calls around a single ioctl */
+	bool no_gate;          /* shown only; ROW_OVER: the gate is for calls around a single ioctl */
+	bool waits;            /* ROW_RATIO: `to` is not computing all the time: nothing tells that others had the core */
 	/* ROW_VALUE: in `unit`. *why: that it cannot be had here. */
 	double (*value)(struct world *world, const char **why);
 	const char *unit;
@@ -37,7 +39,9 @@ struct group {
 	const char *(*open)(struct world *world);
 	const struct measure_case *cases;
 	unsigned int n_cases;
+	/* As in struct measure_plan. */
 	void (*settle)(struct world *world);
+	void (*tell)(struct world *world, double times[MEASURE_WAYS]);
 	const struct row *rows;
 	unsigned int n_rows;
 	unsigned int times; /* as many rounds as elsewhere, for short runs; 0 = 1 */
@@ -58,6 +62,7 @@ struct result {
 #define COUNT(array) ((unsigned int)(sizeof(array) / sizeof((array)[0])))
 
 extern const struct group bench_populate, bench_zeros, bench_zero_check, bench_threads, bench_memfd, bench_prefault,
-	bench_guest, bench_pre_fault, bench_calls, bench_bind_call, bench_vcpu_call, bench_memory;
+	bench_guest, bench_pre_fault, bench_calls, bench_bind_call, bench_vcpu_call, bench_memory, bench_fault_loop,
+	bench_fault_ready, bench_fault_around, bench_fault_scattered, bench_fault_place, bench_fault_threads;
 
 #endif

@@ -33,6 +33,11 @@ static void make_block(uint64_t *block, size_t offset)
 		block[i] = word_at(offset / sizeof(uint64_t) + i);
 }
 
+uint64_t content_word(size_t offset)
+{
+	return word_at(offset / sizeof(uint64_t));
+}
+
 void content_begin(struct content *content, enum pattern pattern, size_t size)
 {
 	*content = (struct content){ .pattern = pattern, .size = size, .fd = -1 };

@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #define CONTENT_BLOCK ((size_t)64 << 10)
 
@@ -19,6 +20,9 @@ struct content {
 	unsigned char *bytes; /* NULL = no buffer */
 	int fd;               /* -1 = no file */
 };
+
+/* What stands at an offset, a multiple of 8, of dense content. */
+uint64_t content_word(size_t offset);
 
 void content_begin(struct content *content, enum pattern pattern, size_t size);
 void content_make_buffer(struct content *content);

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "fault.h"
 #include "machine.h"
 #include "trap.h"
 #include "world.h"
@@ -12,6 +13,8 @@
 #define SPARSE ((size_t)1 << 30)
 #define SPARSE_STEP ((size_t)16 << 20) /* one block of content in each */
 #define MOST_MIB 8.0
+#define SMALL ((size_t)2 << 20)
+#define ENDPOINTS 100
 
 struct growth {
 	struct machine_private before;
@@ -91,6 +94,22 @@ static double page_map(struct world *world, const char **why)
 	return (double)file.st_size * 8 / (double)(info.length / info.page_size);
 }
 
+static double endpoint(struct world *world, size_t watched, const char **why)
+{
+	*why = fault_no_pager(world);
+	return *why ? 0 : fault_bytes_of_endpoint(world, watched, ENDPOINTS) / (1 << 10);
+}
+
+static double small_endpoint(struct world *world, const char **why)
+{
+	return endpoint(world, SMALL, why);
+}
+
+static double large_endpoint(struct world *world, const char **why)
+{
+	return endpoint(world, SPARSE, why);
+}
+
 static const char *open_memory(struct world *world)
 {
 	const char *why = world_with_guest_memfd(world);
@@ -109,6 +128,10 @@ static const struct row rows[] = {
 	  .unit = "MiB", .gate = MOST_MIB },
 	{ .goal = "memory", .what = "page map of lazy memory, a page", .kind = ROW_VALUE, .value = page_map, .unit = "bits",
 	  .gate = 2 },
+	{ .goal = "memory", .what = "private memory of a VM of 2 MiB that is served, of 100", .kind = ROW_VALUE,
+	  .value = small_endpoint, .unit = "KiB", .no_gate = true },
+	{ .goal = "memory", .what = "private memory of a VM of 1 GiB that is served, of 100", .kind = ROW_VALUE,
+	  .value = large_endpoint, .unit = "KiB", .no_gate = true },
 };
 
 const struct group bench_memory = {

@@ -41,6 +41,21 @@ double judge_median(double *values, unsigned int n)
 	return n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
 }
 
+static int by_number(const void *a, const void *b)
+{
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+uint32_t judge_percentile(uint32_t *values, unsigned int n, unsigned int percent)
+{
+	uint64_t rank = ((uint64_t)n * percent + 99) / 100;
+
+	qsort(values, n, sizeof(*values), by_number);
+	return values[rank ? rank - 1 : 0];
+}
+
 static struct figure paired(const struct measure *measure, struct side of, struct side to, pair_fn fn, unsigned int calls)
 {
 	double *values = calloc(measure->rounds + 1, sizeof(*values)), a, b;

@@ -20,6 +20,8 @@ struct figure judge_over(const struct measure *measure, enum measure_by by, uint
 bool judge_disturbed(const struct measure *measure, uint32_t which);
 
 double judge_median(double *values, unsigned int n); /* sorts them */
+/* The least that so many in a hundred do not exceed; n is not 0. Sorts them. */
+uint32_t judge_percentile(uint32_t *values, unsigned int n, unsigned int percent);
 
 /* `gate` 0: there is none, everything is within. No rounds: nothing is. */
 bool judge_within(const struct figure *figure, double gate);

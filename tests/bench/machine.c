@@ -19,20 +19,38 @@
 #define SPIN_STEPS 64000000u /* some 50 ms: within a few, a new thread may not have left the core it was made on */
 
 static cpu_set_t allowed;
+static int home;
 
 void machine_pin(void)
 {
 	cpu_set_t one;
 
 	must_errno(sched_getaffinity(0, sizeof(allowed), &allowed), "sched_getaffinity()");
+	home = sched_getcpu();
 	CPU_ZERO(&one);
-	CPU_SET((size_t)sched_getcpu(), &one);
+	CPU_SET((size_t)home, &one);
 	must_errno(sched_setaffinity(0, sizeof(one), &one), "sched_setaffinity()");
 }
 
 void machine_unpin(void)
 {
 	must_errno(sched_setaffinity(0, sizeof(allowed), &allowed), "sched_setaffinity()");
+}
+
+unsigned int machine_cores(int cores[2])
+{
+	cores[0] = cores[1] = home;
+	for (int core = 0; core < CPU_SETSIZE; core++)
+		if (core != home && CPU_ISSET((size_t)core, &allowed)) {
+			cores[1] = core;
+			return 2;
+		}
+	return 1;
+}
+
+void machine_allowed(cpu_set_t *cores)
+{
+	*cores = allowed;
 }
 
 void machine_prime(size_t bytes)

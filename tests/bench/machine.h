@@ -3,11 +3,16 @@
 #ifndef MACHINE_H
 #define MACHINE_H
 
+#include <sched.h>
 #include <stddef.h>
 
 /* To one core: figures of one thread do not depend on where the scheduler puts it. Undone by machine_unpin(). */
 void machine_pin(void);
 void machine_unpin(void);
+/* The core of machine_pin(), and another one that the process may use, if there is one: 1 or 2. */
+unsigned int machine_cores(int cores[2]);
+/* All cores that the process may use. */
+void machine_allowed(cpu_set_t *cores);
 
 /* Touches that much memory and lets it go: what comes next gets pages that are there, also in a virtual machine whose host
  * takes free pages away. */

@@ -35,8 +35,8 @@ void measure_begin(struct measure *measure, unsigned int n)
 
 void measure_end(struct measure *measure)
 {
-	free(measure->times[MEASURE_WALL]);
-	free(measure->times[MEASURE_CPU]);
+	for (int by = 0; by < MEASURE_WAYS; by++)
+		free(measure->times[by]);
 	*measure = (struct measure){ 0 };
 }
 
@@ -44,7 +44,7 @@ static void make_room(struct measure *measure, unsigned int rounds)
 {
 	size_t before = (size_t)measure->rounds * measure->n, all = before + (size_t)rounds * measure->n;
 
-	for (int by = 0; by < 2; by++) {
+	for (int by = 0; by < MEASURE_WAYS; by++) {
 		double *times = realloc(measure->times[by], all * sizeof(*times));
 
 		if (!times)
@@ -55,8 +55,8 @@ static void make_room(struct measure *measure, unsigned int rounds)
 	}
 }
 
-static void run_case(const struct measure_plan *plan, const struct measure_case *c, struct world *world, double *wall,
-		     double *cpu)
+static void run_case(const struct measure_plan *plan, const struct measure_case *c, struct world *world,
+		     double times[MEASURE_WAYS])
 {
 	double wall_start, cpu_start;
 
@@ -67,10 +67,24 @@ static void run_case(const struct measure_plan *plan, const struct measure_case 
 	wall_start = plan->clock->wall();
 	cpu_start = plan->clock->cpu();
 	c->run(world);
-	*cpu = plan->clock->cpu() - cpu_start;
-	*wall = plan->clock->wall() - wall_start;
+	times[MEASURE_CPU] = plan->clock->cpu() - cpu_start;
+	times[MEASURE_WALL] = plan->clock->wall() - wall_start;
+	if (plan->tell)
+		plan->tell(world, times);
 	if (c->after)
 		c->after(world);
+}
+
+/* What it does not tell stays NOT_RUN. */
+static void time_case(struct measure *measure, const struct measure_plan *plan, unsigned int c, struct world *world, size_t at)
+{
+	double times[MEASURE_WAYS];
+
+	for (int by = 0; by < MEASURE_WAYS; by++)
+		times[by] = NOT_RUN;
+	run_case(plan, &plan->cases[c], world, times);
+	for (int by = 0; by < MEASURE_WAYS; by++)
+		measure->times[by][at] = times[by];
 }
 
 void measure_rounds(struct measure *measure, const struct measure_plan *plan, struct world *world, uint32_t which,
@@ -85,8 +99,7 @@ void measure_rounds(struct measure *measure, const struct measure_plan *plan, st
 			size_t at = (size_t)measure->rounds * n + c;
 
 			if (which >> c & 1)
-				run_case(plan, &plan->cases[c], world, &measure->times[MEASURE_WALL][at],
-					 &measure->times[MEASURE_CPU][at]);
+				time_case(measure, plan, c, world, at);
 		}
 }
 

@@ -17,6 +17,8 @@ struct measure_case {
 	void (*after)(struct world *); /* not timed; NULL = nothing */
 };
 
+enum measure_by { MEASURE_WALL, MEASURE_CPU, MEASURE_P50, MEASURE_P99, MEASURE_WAYS };
+
 /* Seconds since whenever. */
 struct measure_clock {
 	double (*wall)(void);
@@ -27,15 +29,15 @@ struct measure_plan {
 	const struct measure_case *cases;
 	unsigned int n;
 	void (*settle)(struct world *); /* between `before` and the start of the clock; NULL = nothing */
+	/* Between the end of the clock and `after`: seconds that the run has timed itself, MEASURE_P50 and on; NULL = none. */
+	void (*tell)(struct world *, double times[MEASURE_WAYS]);
 	const struct measure_clock *clock;
 };
-
-enum measure_by { MEASURE_WALL, MEASURE_CPU };
 
 /* Times of all rounds so far; a case that did not run in a round has a time below 0. */
 struct measure {
 	unsigned int n, rounds;
-	double *times[2]; /* by enum measure_by: [round * n + case] */
+	double *times[MEASURE_WAYS]; /* by enum measure_by: [round * n + case] */
 };
 
 /* Of the process: the CPU time of all its threads. */

@@ -66,8 +66,10 @@ static void print_range(char *text, size_t room, const struct result *result)
 
 static void print_gate(char *text, size_t room, const struct row *row)
 {
-	if (row->kind == ROW_OVER)
-		snprintf(text, room, "%s", row->no_gate ? "-" : "2 % or 30 ns");
+	if (row->no_gate)
+		snprintf(text, room, "-");
+	else if (row->kind == ROW_OVER)
+		snprintf(text, room, "2 %% or 30 ns");
 	else if (row->gate > 0)
 		snprintf(text, room, "<= %.2f", row->gate);
 	else
@@ -144,6 +146,15 @@ void report_row(const struct options *options, const struct result *result)
 		line(result);
 }
 
+/* Of those that have timed something themselves. */
+static void print_latency(const struct measure *measure, uint32_t which)
+{
+	struct figure p50 = judge_over(measure, MEASURE_P50, which, 0, 1), p99 = judge_over(measure, MEASURE_P99, which, 0, 1);
+
+	if (p50.rounds)
+		printf("  p50 %.1f us, p99 %.1f us", p50.median * 1e-3, p99.median * 1e-3);
+}
+
 void report_cases(const struct options *options, const struct group *group, const struct measure *measure)
 {
 	if (!options->verbose || options->json)
@@ -152,9 +163,12 @@ void report_cases(const struct options *options, const struct group *group, cons
 		struct figure wall = judge_over(measure, MEASURE_WALL, CASE(c), 0, 1);
 		struct figure cpu = judge_over(measure, MEASURE_CPU, CASE(c), 0, 1);
 
-		if (wall.rounds)
-			printf("       %-66s %6.1f ms %6.1f-%-6.1f %6.1f ms\n", group->cases[c].name, wall.median * 1e-6,
-			       wall.low * 1e-6, wall.high * 1e-6, cpu.median * 1e-6);
+		if (!wall.rounds)
+			continue;
+		printf("       %-66s %6.1f ms %6.1f-%-6.1f %6.1f ms", group->cases[c].name, wall.median * 1e-6,
+		       wall.low * 1e-6, wall.high * 1e-6, cpu.median * 1e-6);
+		print_latency(measure, CASE(c));
+		printf("\n");
 	}
 }
 

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* The benchmark's engine and arithmetic, on a clock that the test turns. */
+#include <string.h>
+
 #include "gt.h"
 
+#include "fault.h"
 #include "judge.h"
 #include "measure.h"
 #include "trap.h"
@@ -146,6 +149,31 @@ static void the_clock_runs_while_the_case_runs(void **state)
 	measure_end(&measure);
 }
 
+static void tell(struct world *world, double times[MEASURE_WAYS])
+{
+	say(world, '!');
+	times[MEASURE_P50] = times[MEASURE_WALL] / 2;
+}
+
+/* Before it is undone. */
+static void a_run_tells_what_it_timed(void **state)
+{
+	const struct measure_plan own = { .cases = cases, .n = N, .tell = tell, .clock = &fake };
+	struct world world = { .takes = { 8, 4, 0 } };
+	struct measure measure;
+	double seconds;
+
+	(void)state;
+	now = &world;
+	measure_begin(&measure, N);
+	measure_rounds(&measure, &own, &world, BIT(A) | BIT(B), 1);
+	assert_string_equal(world.said, "<a!>b!");
+	assert_true(measure_sum(&measure, MEASURE_P50, 0, BIT(A) | BIT(B), &seconds));
+	assert_true(seconds == 6);
+	assert_false(measure_sum(&measure, MEASURE_P99, 0, BIT(A), &seconds)); /* nobody told */
+	measure_end(&measure);
+}
+
 static void a_median_is_the_middle(void **state)
 {
 	double odd[] = { 9, 1, 5 }, even[] = { 4, 100, 1, 2 };
@@ -153,6 +181,18 @@ static void a_median_is_the_middle(void **state)
 	(void)state;
 	assert_true(judge_median(odd, 3) == 5);
 	assert_true(judge_median(even, 4) == 3);
+}
+
+static void a_percentile_is_one_of_the_values(void **state)
+{
+	uint32_t values[] = { 50, 10, 40, 20, 30 }, one[] = { 7 };
+
+	(void)state;
+	assert_int_equal(judge_percentile(values, 5, 50), 30);
+	assert_int_equal(judge_percentile(values, 5, 99), 50);
+	assert_int_equal(judge_percentile(values, 5, 20), 10);
+	assert_int_equal(judge_percentile(values, 5, 21), 20);
+	assert_int_equal(judge_percentile(one, 1, 1), 7);
 }
 
 /* The median of ratios, each of one round: neither the ratio of medians (3.0) nor that of sums. */
@@ -266,6 +306,52 @@ static void a_call_may_cost_a_share_or_a_few_ns(void **state)
 	assert_true(judge_over_gate(50000) == 1000);
 }
 
+enum { PAGES = 1024 };
+
+/* How often each page is in an order; the number of pages that do not follow on the one before. */
+static unsigned int count_pages(enum fault_order order, unsigned int times[PAGES], unsigned int *n)
+{
+	uint32_t pages[PAGES];
+	unsigned int jumps = 0;
+
+	memset(times, 0, PAGES * sizeof(*times));
+	*n = fault_order(order, pages, PAGES);
+	for (unsigned int i = 0; i < *n; i++) {
+		assert_true(pages[i] < PAGES);
+		times[pages[i]]++;
+		jumps += i && pages[i] != pages[i - 1] + 1;
+	}
+	return jumps;
+}
+
+static void orders_have_each_page_once(void **state)
+{
+	unsigned int times[PAGES], n;
+
+	(void)state;
+	assert_int_equal(count_pages(ORDER_FORWARD, times, &n), 0);
+	assert_int_equal(n, PAGES);
+	assert_true(count_pages(ORDER_SHUFFLED, times, &n) > PAGES / 2);
+	assert_int_equal(n, PAGES);
+	for (unsigned int i = 0; i < PAGES; i++)
+		assert_int_equal(times[i], 1);
+}
+
+static void scattered_runs_are_short_and_one_page_in_sixteen(void **state)
+{
+	unsigned int times[PAGES], n, jumps, row = 0;
+
+	(void)state;
+	jumps = count_pages(ORDER_RUNS, times, &n);
+	assert_in_range(jumps, 8, 13); /* 14 slots; two runs may happen to touch */
+	assert_in_range(n, PAGES / 32, PAGES / 9);
+	for (unsigned int i = 0; i < PAGES; i++) {
+		assert_true(times[i] <= 1);
+		row = times[i] ? row + 1 : 0;
+		assert_true(row <= 16);
+	}
+}
+
 static void gives_up(void *argument)
 {
 	*(int *)argument = 1;
@@ -294,7 +380,9 @@ static const struct gt_test tests[] = {
 	GT(the_first_case_changes_from_round_to_round, GT_NEEDS_NOTHING),
 	GT(cases_that_are_not_wanted_do_not_run, GT_NEEDS_NOTHING),
 	GT(the_clock_runs_while_the_case_runs, GT_NEEDS_NOTHING),
+	GT(a_run_tells_what_it_timed, GT_NEEDS_NOTHING),
 	GT(a_median_is_the_middle, GT_NEEDS_NOTHING),
+	GT(a_percentile_is_one_of_the_values, GT_NEEDS_NOTHING),
 	GT(ratios_are_of_one_round, GT_NEEDS_NOTHING),
 	GT(a_ratio_to_a_sum, GT_NEEDS_NOTHING),
 	GT(rounds_add_up_where_all_cases_ran, GT_NEEDS_NOTHING),
@@ -303,6 +391,8 @@ static const struct gt_test tests[] = {
 	GT(a_gate_holds_up_to_its_figure, GT_NEEDS_NOTHING),
 	GT(nothing_measured_holds_nothing, GT_NEEDS_NOTHING),
 	GT(a_call_may_cost_a_share_or_a_few_ns, GT_NEEDS_NOTHING),
+	GT(orders_have_each_page_once, GT_NEEDS_NOTHING),
+	GT(scattered_runs_are_short_and_one_page_in_sixteen, GT_NEEDS_NOTHING),
 	GT(giving_up_ends_what_is_under_way_and_says_why, GT_NEEDS_NOTHING),
 };
 

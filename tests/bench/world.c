@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "fault.h"
 #include "hand.h"
 #include "machine.h"
 #include "trap.h"
@@ -19,6 +20,7 @@ void world_begin(struct world *world, const struct options *options)
 
 void world_end(struct world *world)
 {
+	fault_end(world);
 	world_drop(world);
 	if (world->raw_at)
 		munmap(world->raw_at, world->size);

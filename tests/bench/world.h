@@ -19,6 +19,7 @@ struct world {
 	int file;           /* ... if it was made by hand; else -1 */
 	unsigned char *at;  /* where it is mapped */
 	unsigned char *view; /* the content's file mapped, or NULL */
+	struct fault_run *fault; /* of groups of fault_run.c, else NULL */
 	struct guest *guest;
 	struct gmem_vcpu *vcpu;
 	int raw;            /* memory beside it, for bare calls; -1 = none */
