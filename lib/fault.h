@@ -35,6 +35,8 @@ struct gmemi_region {
 	struct gmemi_watched *watched;
 	uint64_t offset, length, content, gpa, page_size;
 	enum gmem_strategy strategy; /* FILL or COPY */
+	atomic_bool copies; /* FILL, but new pages may be copied in: nobody else moves pages behind our back, and there is one view */
+	atomic_uint copy_misses;
 	bool minor;	    /* registered for minor faults too: UFFDIO_CONTINUE works */
 	bool zeropage;	    /* UFFDIO_ZEROPAGE works */
 	bool protects, peer;
@@ -142,6 +144,9 @@ int gmemi_kernel_continue(struct gmem_uffd *uffd, struct gmemi_region *region, u
 /* Makes pages of a buffer, or of zeros (data NULL), in the first view; those that are there stay: *there counts them. */
 int gmemi_kernel_copy(struct gmem_uffd *uffd, struct gmemi_region *region, uint64_t offset, uint64_t length,
 		      const unsigned char *data, uint64_t *done, uint64_t *there);
+/* The same in a region with one view, up to the first page that is there: -EEXIST, without a sentence. */
+int gmemi_kernel_copy_new(struct gmem_uffd *uffd, struct gmemi_region *region, uint64_t offset, uint64_t length,
+			  const unsigned char *data, uint64_t *done);
 int gmemi_kernel_poison(struct gmem_uffd *uffd, struct gmemi_region *region, uint64_t offset, uint64_t length, uint64_t *done);
 int gmemi_kernel_protect(struct gmem_uffd *uffd, struct gmemi_region *region, uint64_t offset, uint64_t length, bool on);
 void gmemi_kernel_wake(struct gmem_uffd *uffd, struct gmemi_region *region, uint64_t offset, uint64_t length);

@@ -5,6 +5,7 @@
 #include "err.h"
 #include "range.h"
 
+#define COPY_MISSES 8 /* pages that were there when they were to be made: the region's pages are allocated ahead */
 #define REFILLS 3 /* of one page that somebody frees again and again while it is mapped */
 
 static void set_bits(uint64_t *words, size_t page, size_t pages)
@@ -25,13 +26,24 @@ static int store_zeros(struct gmemi_job *job, size_t page, size_t pages)
 	return 0;
 }
 
+/* UFFDIO_COPY allocates, fills, maps and wakes in one, but maps before anybody can look at the page map once more. That is good
+ * where all who may change it hold claims: in this process. */
+static bool may_copy(const struct gmemi_job *job)
+{
+	return atomic_load_explicit(&job->region->copies, memory_order_relaxed) &&
+	       !atomic_load_explicit(&gmemi_job_memory(job)->map_lent, memory_order_relaxed);
+}
+
 static int store_data(struct gmemi_job *job, size_t page, size_t pages)
 {
-	int r = gmemi_job_put(job, page, pages);
+	bool copy = may_copy(job);
+	int r = copy ? 0 : gmemi_job_put(job, page, pages);
 
 	if (r < 0)
 		return r;
 	set_bits(job->fresh, page, pages);
+	if (copy)
+		set_bits(job->copied, page, pages);
 	gmemi_count(&job->uffd->counters.filled, pages);
 	gmemi_count(&job->uffd->counters.bytes, gmemi_job_bytes(job, pages));
 	return 0;
@@ -117,6 +129,37 @@ static bool mark_filled(const struct gmemi_job *job, size_t page)
 	return true;
 }
 
+/* That one is put there in the other way. */
+static int put_instead(struct gmemi_job *job, size_t page)
+{
+	if (atomic_fetch_add(&job->region->copy_misses, 1) >= COPY_MISSES)
+		atomic_store(&job->region->copies, false);
+	gmemi_bitmap_assign(job->copied, page, false);
+	return gmemi_job_put(job, page, 1);
+}
+
+/* As publish(), of pages that the kernel is to make. */
+static int publish_copies(struct gmemi_job *job, size_t page, size_t pages, size_t *done, bool *lost)
+{
+	enum gmemi_page_state state;
+	uint64_t bytes = 0;
+	size_t run;
+	int r = 0;
+
+	pthread_rwlock_rdlock(&job->uffd->events_lock);
+	run = gmemi_job_run(job, page, page + pages, &state);
+	*lost = state == GMEMI_PAGE_DISCARDED;
+	if (!*lost)
+		r = gmemi_kernel_copy_new(job->uffd, job->region, gmemi_job_offset(job, page), gmemi_job_bytes(job, run),
+					  gmemi_job_data(job, page), &bytes);
+	*done = (size_t)(bytes / job->region->page_size);
+	gmemi_pagemap_set(job->region->map, gmemi_job_page(job, page), *done, GMEMI_PAGE_FILLED);
+	pthread_rwlock_unlock(&job->uffd->events_lock);
+	if (*lost)
+		gmemi_bitmap_assign(job->copied, page, false);
+	return r == -EEXIST ? put_instead(job, page + *done) : r;
+}
+
 /* Marks and maps from `page` on: *done pages. *lost: the next one was given up. */
 static int publish(struct gmemi_job *job, size_t page, size_t pages, size_t *done, bool *lost)
 {
@@ -144,6 +187,14 @@ static int replace_lost(struct gmemi_job *job, size_t page)
 	return gmemi_memory_punch(gmemi_job_memory(job), gmemi_job_offset(job, page), job->region->page_size);
 }
 
+static int publish_some(struct gmemi_job *job, size_t page, size_t pages, size_t *done, bool *lost)
+{
+	bool copied = gmemi_bitmap_test(job->copied, page);
+
+	pages = gmemi_bitmap_run(job->copied, page, page + pages);
+	return copied ? publish_copies(job, page, pages, done, lost) : publish(job, page, pages, done, lost);
+}
+
 static int map_all(struct gmemi_job *job, size_t *done)
 {
 	uint32_t refills = 0;
@@ -155,7 +206,7 @@ static int map_all(struct gmemi_job *job, size_t *done)
 		bool lost = false;
 
 		if (gmemi_bitmap_test(job->fresh, page))
-			r = publish(job, page, run < GMEMI_STEP_PAGES ? run : GMEMI_STEP_PAGES, &did, &lost);
+			r = publish_some(job, page, run < GMEMI_STEP_PAGES ? run : GMEMI_STEP_PAGES, &did, &lost);
 		page += did;
 		refills = did ? 0 : refills + 1;
 		if (lost)

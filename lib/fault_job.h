@@ -22,6 +22,7 @@ struct gmemi_job {
 	bool fills; /* `fill` has begun */
 	/* GMEM_STRATEGY_FILL, a bit a page: to be mapped; and that holds zeros, whatever it was */
 	uint64_t fresh[GMEMI_BITMAP_WORDS(GMEMI_JOB_PAGES)], zeroed[GMEMI_BITMAP_WORDS(GMEMI_JOB_PAGES)];
+	uint64_t copied[GMEMI_BITMAP_WORDS(GMEMI_JOB_PAGES)]; /* and that the kernel is to make of the buffer */
 };
 
 /* fault_resolve.c */

@@ -16,6 +16,7 @@ struct attempt {
 	const unsigned char *from; /* UFFDIO_COPY */
 	int (*once)(const struct attempt *attempt, uint64_t start, uint64_t length, int64_t *did);
 	const char *name;
+	bool fresh; /* a page that is there ends it: -EEXIST */
 };
 
 static int resolve_once(const struct attempt *attempt, uint64_t start, uint64_t length, int64_t *did)
@@ -58,6 +59,8 @@ static int judge(const struct attempt *attempt, int r, uint64_t start, uint64_t 
 	*skip = 0;
 	switch (r) {
 	case -EEXIST: /* the first page is there: whoever waits for it may not have heard */
+		if (attempt->fresh)
+			return r;
 		wake(attempt->uffd, start, page);
 		*skip = page;
 		*there += page;
@@ -197,6 +200,19 @@ int gmemi_kernel_copy(struct gmem_uffd *uffd, struct gmemi_region *region, uint6
 	for (uint32_t i = 1; part_of(uffd, region, i, offset, *done, &part); i++)
 		wake(uffd, part.hva, part.length);
 	return r;
+}
+
+int gmemi_kernel_copy_new(struct gmem_uffd *uffd, struct gmemi_region *region, uint64_t offset, uint64_t length,
+			  const unsigned char *data, uint64_t *done)
+{
+	struct attempt attempt = { .uffd = uffd, .from = data, .once = copy_once, .name = "UFFDIO_COPY", .fresh = true };
+	uint64_t there = 0;
+	struct part part;
+
+	*done = 0;
+	if (!part_of(uffd, region, 0, offset, length, &part) || part.offset != offset || part.length != length)
+		return -EEXIST;
+	return attempt_all(&attempt, part.hva, part.length, region->page_size, done, &there);
 }
 
 static int protect_part(struct gmem_uffd *uffd, const struct part *part, bool on)

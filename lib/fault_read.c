@@ -327,8 +327,8 @@ int gmemi_uffd_read(struct gmem_uffd *uffd, struct gmem_fault *faults, uint32_t 
 
 	pthread_mutex_lock(&uffd->read_lock);
 	pthread_rwlock_wrlock(&uffd->events_lock);
-	while (r == 1 && got < count) {
-		r = next_message(uffd, count - got);
+	while (r == 1 && got < count) { /* one read() of the kernel is enough: what comes meanwhile keeps the fd readable */
+		r = got && uffd->batch_next == uffd->batch_count ? 0 : next_message(uffd, count - got);
 		if (r != 1)
 			break;
 		r = take(uffd, &faults[got]);

@@ -98,6 +98,8 @@ static int watch_mappings(struct gmem_uffd *uffd, struct gmemi_region *region)
 
 	if (r < 0)
 		return r;
+	if (count > 1)
+		atomic_store(&region->copies, false);
 	for (uint32_t i = 0; i < count; i++) {
 		if (r == 0)
 			r = watch_mapping(uffd, region, mappings[i]);

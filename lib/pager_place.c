@@ -80,7 +80,7 @@ static void *serve(void *argument)
 	struct gmem_pager *pager = seat->pager;
 	const char *previous = gmemi_enter("gmem-pager");
 
-	gmemi_sys_name_thread("gmem-pager");
+	gmemi_sys_begin_thread("gmem-pager");
 	if (gmemi_sys_set_affinity(pager->cpus ? pager->cpus : pager->home, pager->cpus ? pager->cpu_words : GMEMI_CPU_WORDS) < 0)
 		gmemi_note(GMEM_LOG_WARNING, "gmem-pager: a thread cannot be bound to its CPUs");
 	while (gmemi_pager_turn(seat, UINT64_MAX) != -ESHUTDOWN)
