@@ -364,17 +364,17 @@ static void add_up(struct gmem_pager *pager, struct gmem_pager_info *now)
 	pthread_mutex_lock(&pager->lock);
 	now->endpoints = pager->table_count;
 	now->threads = pager->own_threads;
-	now->faults = pager->past_faults;
-	now->bytes = pager->past_bytes;
-	now->poisoned = pager->past_poisoned;
+	now->faults = pager->past.faults;
+	now->bytes = pager->past.bytes;
+	now->poisoned = pager->past.poisoned;
 	pthread_mutex_unlock(&pager->lock);
 	while ((endpoint = gmemi_endpoint_next(pager, &index))) {
-		const struct gmemi_fault_counters *c = &endpoint->uffd->counters;
+		struct gmemi_past past = gmemi_endpoint_past(endpoint);
 
-		now->queued += atomic_load_explicit(&c->pending, memory_order_relaxed);
-		now->faults += atomic_load_explicit(&c->faults, memory_order_relaxed);
-		now->bytes += atomic_load_explicit(&c->bytes, memory_order_relaxed);
-		now->poisoned += atomic_load_explicit(&c->poisoned, memory_order_relaxed);
+		now->queued += atomic_load_explicit(&endpoint->uffd->counters.pending, memory_order_relaxed);
+		now->faults += past.faults;
+		now->bytes += past.bytes;
+		now->poisoned += past.poisoned;
 		gmemi_endpoint_leave(endpoint);
 	}
 	now->busy_ns = atomic_load_explicit(&pager->busy_ns, memory_order_relaxed);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Floor 5: the pager. pager.c makes, starts and stops it, pager_endpoint.c knows what it serves, pager_serve.c waits for events,
- * pager_fault.c makes requests of page faults, pager_request.c carries them out, pager_background.c is what nobody waits for,
+ * pager_fault.c makes requests of page faults, pager_list.c has them, pager_request.c carries them out, pager_background.c is what
+ * nobody waits for,
  * pager_late.c takes what comes by itself, pager_place.c is about where threads run. */
 #ifndef GMEMI_PAGER_H
 #define GMEMI_PAGER_H
@@ -33,6 +34,11 @@ enum gmemi_request_state {
 	GMEMI_REQUEST_PARKED   /* failed, and whoever waits goes on waiting */
 };
 
+/* What is added up over endpoints. */
+struct gmemi_past {
+	uint64_t faults, bytes, poisoned;
+};
+
 /* Pages that are to be brought in. Under the endpoint's lock. */
 struct gmemi_request {
 	struct gmemi_request *next;
@@ -42,6 +48,8 @@ struct gmemi_request {
 	uint64_t needed, needed_length;	 /* of them: what somebody waits for; 0 bytes = nobody does */
 	uint64_t since, due, deadline;	 /* nanoseconds; since: when the first fault was read */
 	uint32_t tries, faults, serial;
+	int32_t early;			 /* the source has refused before its read returned; 0 = it has not */
+	int32_t error;			 /* its last code */
 	enum gmemi_request_state state;
 };
 
@@ -75,7 +83,8 @@ struct gmemi_endpoint {
 	struct gmemi_stream streams[GMEMI_STREAMS];
 	uint32_t next_stream;
 	uint64_t cursor, background_due, ahead_end; /* where the background is; an address of the owner's */
-	uint64_t left;		       /* pages that have to come before all can be there */
+	uint64_t look_due;	       /* when it is looked whether all is there; UINT64_MAX = nothing has come since */
+	struct gmemi_past before;      /* what the endpoint had counted when it came here */
 	struct gmemi_prefetch prefetches[GMEMI_PREFETCHES];
 	uint32_t prefetch_first, prefetch_count;
 };
@@ -118,7 +127,7 @@ struct gmem_pager {
 	uint32_t own_threads, blocked;	      /* own threads; those of them that wait in a source */
 	bool started;
 	_Atomic uint64_t busy_ns;
-	uint64_t past_faults, past_bytes, past_poisoned; /* of endpoints that were let go */
+	struct gmemi_past past; /* of endpoints that were let go */
 };
 
 /* pager.c */
@@ -147,8 +156,14 @@ uint64_t gmemi_endpoint_empty(struct gmem_uffd *uffd);
 /* The owner's memory is gone: tells the program, and ends it. */
 void gmemi_endpoint_orphaned(struct gmemi_endpoint *endpoint);
 void gmemi_endpoint_changed(struct gmemi_endpoint *endpoint);
-/* Pages came to be there: was that the last? */
-void gmemi_endpoint_came(struct gmemi_endpoint *endpoint, uint64_t pages);
+/* Pages came to be there: it is looked soon whether those were the last. */
+void gmemi_endpoint_came(struct gmemi_endpoint *endpoint);
+/* Looks, if it is time. */
+void gmemi_endpoint_look(struct gmemi_endpoint *endpoint, uint64_t now);
+/* There may be room again for faults that wait in the kernel. */
+void gmemi_endpoint_hear_again(struct gmemi_endpoint *endpoint); /* held */
+/* What it has counted here. */
+struct gmemi_past gmemi_endpoint_past(const struct gmemi_endpoint *endpoint);
 int gmemi_endpoint_tell(struct gmemi_endpoint *endpoint, enum gmem_pager_event_kind kind, const struct gmemi_request *about, int error);
 
 /* pager_serve.c */
@@ -163,14 +178,15 @@ void gmemi_pager_go_outside(const struct gmem_pager *before);
 /* pager_fault.c: reads events of the endpoint and serves them. How many. */
 int gmemi_endpoint_serve(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint);
 
-/* pager_request.c: the endpoint's lock is held where it says so */
+/* pager_list.c, pager_request.c: the endpoint's lock is held where it says so */
 struct gmemi_request *gmemi_request_get(struct gmemi_endpoint *endpoint);			   /* held */
 void gmemi_request_put(struct gmemi_endpoint *endpoint, struct gmemi_request *request); /* held: one that was not begun */
 /* Begins one that was got. */
 void gmemi_request_begin(struct gmemi_endpoint *endpoint, struct gmemi_request *request, struct gmemi_region *region,
 			 uint64_t offset, uint64_t length, uint64_t now); /* held; the region is entered */
 /* Somebody waits for this page of it too. */
-void gmemi_request_need(struct gmemi_endpoint *endpoint, struct gmemi_request *request, uint64_t offset, uint64_t length); /* held */
+void gmemi_request_need(struct gmemi_endpoint *endpoint, struct gmemi_request *request, uint64_t offset, uint64_t length,
+			uint64_t now); /* held */
 /* One that overlaps the range, or NULL. */
 struct gmemi_request *gmemi_request_at(const struct gmemi_endpoint *endpoint, const struct gmemi_region *region, uint64_t offset,
 				       uint64_t length); /* held */
@@ -181,8 +197,12 @@ void gmemi_request_try(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint,
 void gmemi_request_present(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, struct gmemi_request *request);
 /* Asks the source for what is queued, in this thread, which may have to wait in it. */
 void gmemi_request_run_queue(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint);
-/* What is due by time. */
-void gmemi_request_run_due(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, uint64_t now);
+/* Those whose region is gone. */
+void gmemi_request_drop_gone(struct gmemi_endpoint *endpoint); /* held */
+/* What is due by time: it may queue some. */
+void gmemi_request_run_due(struct gmemi_endpoint *endpoint, uint64_t now);
+/* Nothing is to come any more: of what somebody waits for, or, where nobody does, of all of it. The region may be gone. */
+bool gmemi_request_is_over(const struct gmemi_endpoint *endpoint, const struct gmemi_request *request); /* held */
 /* Its source says no. */
 void gmemi_request_failed(struct gmemi_endpoint *endpoint, struct gmemi_request *request, int error); /* held, and given back */
 
@@ -190,7 +210,7 @@ void gmemi_request_failed(struct gmemi_endpoint *endpoint, struct gmemi_request 
 void gmemi_background_step(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, uint64_t now);
 /* When the next is due. */
 uint64_t gmemi_background_due(const struct gmemi_endpoint *endpoint); /* held */
-/* There is something empty after all. */
+/* There may be something empty after all. */
 void gmemi_background_resume(struct gmemi_endpoint *endpoint, uint64_t now); /* held */
 /* Allocates behind a fault. */
 void gmemi_background_ahead(struct gmemi_endpoint *endpoint, struct gmemi_region *region, uint64_t offset);

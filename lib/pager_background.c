@@ -10,19 +10,20 @@
 
 #define STEP (UINT64_C(64) << 10) /* what whoever waits has to wait for, at most */
 #define ADVICE (UINT64_C(1) << 20)
+#define LOOK_AGAIN UINT64_C(10000000) /* nanoseconds, while what was asked for may yet fail, or be given up */
 #define SECOND UINT64_C(1000000000)
 
 static bool is_wanted(const struct gmemi_endpoint *endpoint)
 {
-	return (endpoint->rate || endpoint->finishing || endpoint->prefetch_count) && !endpoint->complete &&
-	       endpoint->background < GMEMI_BACKGROUND_REQUESTS;
+	return ((endpoint->rate && !endpoint->complete) || endpoint->finishing || endpoint->prefetch_count) &&
+	       endpoint->background < GMEMI_BACKGROUND_REQUESTS && endpoint->unused;
 }
 
 uint64_t gmemi_background_due(const struct gmemi_endpoint *endpoint)
 {
 	if (!is_wanted(endpoint))
 		return UINT64_MAX;
-	return endpoint->finishing || endpoint->prefetch_count ? 0 : endpoint->background_due;
+	return endpoint->prefetch_count ? 0 : endpoint->background_due;
 }
 
 /* A piece that is empty and not asked for, of a region that is claimed. */
@@ -142,11 +143,11 @@ static bool next_empty(struct gmemi_endpoint *endpoint, struct piece *piece)
 }
 
 /* Nothing is empty but what is being asked for. */
-static void nothing_left(struct gmemi_endpoint *endpoint)
+static void nothing_left(struct gmemi_endpoint *endpoint, uint64_t now)
 {
-	endpoint->background_due = UINT64_MAX;
-	if (!endpoint->pending)
-		gmemi_endpoint_changed(endpoint);
+	endpoint->background_due = endpoint->finishing || endpoint->pending ? now + LOOK_AGAIN : UINT64_MAX;
+	endpoint->look_due = now;
+	gmemi_endpoint_changed(endpoint);
 }
 
 static void pay(struct gmemi_endpoint *endpoint, uint64_t bytes, uint64_t now)
@@ -155,7 +156,7 @@ static void pay(struct gmemi_endpoint *endpoint, uint64_t bytes, uint64_t now)
 
 	if (due == UINT64_MAX || due < now)
 		due = now;
-	if (endpoint->rate && endpoint->rate != UINT64_MAX)
+	if (endpoint->rate && endpoint->rate != UINT64_MAX && !endpoint->finishing)
 		due += bytes * SECOND / endpoint->rate;
 	endpoint->background_due = due;
 }
@@ -170,7 +171,7 @@ static struct gmemi_request *next_request(struct gmemi_endpoint *endpoint, uint6
 		return NULL;
 	if (!next_prefetch(endpoint, &piece) && !((endpoint->rate || endpoint->finishing) && next_empty(endpoint, &piece))) {
 		gmemi_request_put(endpoint, request);
-		nothing_left(endpoint);
+		nothing_left(endpoint, now);
 		return NULL;
 	}
 	if (!gmemi_region_reenter(endpoint->uffd, piece.region)) {
@@ -178,6 +179,7 @@ static struct gmemi_request *next_request(struct gmemi_endpoint *endpoint, uint6
 		gmemi_region_release(piece.region);
 		return NULL;
 	}
+	endpoint->complete = false;
 	gmemi_request_begin(endpoint, request, piece.region, piece.offset, piece.length, now);
 	*content = piece.region->content + (piece.offset - piece.region->offset);
 	gmemi_region_leave(piece.region);
@@ -203,6 +205,16 @@ void gmemi_background_step(struct gmemi_seat *seat, struct gmemi_endpoint *endpo
 	gmemi_request_run_queue(seat, endpoint);
 }
 
+/* Up to the first page that is not empty: what was given up is not taken again. */
+static uint64_t end_of_empty(const struct gmemi_region *region, uint64_t from, uint64_t end)
+{
+	uint64_t first = gmemi_region_page(region, from);
+	enum gmemi_page_state state;
+	uint64_t run = gmemi_pagemap_run(region->map, first, first + (end - from) / region->page_size, &state);
+
+	return state == GMEMI_PAGE_EMPTY ? from + run * region->page_size : from;
+}
+
 /* Pages that are allocated already are filled at two thirds of the price. The fault is resolved by now. */
 void gmemi_background_ahead(struct gmemi_endpoint *endpoint, struct gmemi_region *region, uint64_t offset)
 {
@@ -217,7 +229,7 @@ void gmemi_background_ahead(struct gmemi_endpoint *endpoint, struct gmemi_region
 	if (endpoint->ahead_end > offset && endpoint->ahead_end - offset > endpoint->ahead / 2 && endpoint->ahead_end <= end)
 		from = end; /* half of it is still there */
 	if (from < end)
-		endpoint->ahead_end = end;
+		endpoint->ahead_end = end = end_of_empty(region, from, end);
 	pthread_mutex_unlock(&endpoint->lock);
 	if (from < end && region->strategy == GMEM_STRATEGY_FILL)
 		(void)gmemi_sys_fallocate(gmemi_memory_shared_fd(region->watched->mem), FALLOC_FL_KEEP_SIZE, from, end - from);
@@ -226,7 +238,6 @@ void gmemi_background_ahead(struct gmemi_endpoint *endpoint, struct gmemi_region
 
 void gmemi_background_resume(struct gmemi_endpoint *endpoint, uint64_t now)
 {
-	endpoint->complete = false;
 	if (endpoint->rate && endpoint->background_due == UINT64_MAX)
 		endpoint->background_due = now;
 	if (endpoint->rate || endpoint->prefetch_count)

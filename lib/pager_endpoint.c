@@ -13,6 +13,8 @@
 #include "sys.h"
 
 #define FIRST_ROOM 16
+#define LOOK_EVERY UINT64_C(20000000) /* nanoseconds */
+#define HEAR_AGAIN UINT64_C(5000000)
 #define INDEX(tag) ((uint32_t)((tag) & UINT32_MAX))
 
 /* --- the table ---------------------------------------------------------------------------------------------------------- */
@@ -98,15 +100,27 @@ static int enter_table(struct gmem_pager *pager, struct gmemi_endpoint *endpoint
 
 /* --- the end ------------------------------------------------------------------------------------------------------------ */
 
-static void retire(struct gmemi_endpoint *endpoint)
+/* An endpoint may come again, or from another pager. */
+struct gmemi_past gmemi_endpoint_past(const struct gmemi_endpoint *endpoint)
 {
 	const struct gmemi_fault_counters *c = &endpoint->uffd->counters;
+
+	return (struct gmemi_past){
+		.faults = atomic_load(&c->faults) - endpoint->before.faults,
+		.bytes = atomic_load(&c->bytes) - endpoint->before.bytes,
+		.poisoned = atomic_load(&c->poisoned) - endpoint->before.poisoned,
+	};
+}
+
+static void retire(struct gmemi_endpoint *endpoint)
+{
+	struct gmemi_past past = gmemi_endpoint_past(endpoint);
 	struct gmem_pager *pager = endpoint->pager;
 
 	pthread_mutex_lock(&pager->lock);
-	pager->past_faults += atomic_load(&c->faults);
-	pager->past_bytes += atomic_load(&c->bytes);
-	pager->past_poisoned += atomic_load(&c->poisoned);
+	pager->past.faults += past.faults;
+	pager->past.bytes += past.bytes;
+	pager->past.poisoned += past.poisoned;
 	pthread_mutex_unlock(&pager->lock);
 }
 
@@ -214,21 +228,44 @@ uint64_t gmemi_endpoint_empty(struct gmem_uffd *uffd)
 	return gmemi_uffd_remaining(uffd) / gmemi_sys_page_size();
 }
 
-void gmemi_endpoint_came(struct gmemi_endpoint *endpoint, uint64_t pages)
+/* Counting what is empty costs time, and pages are also discarded, and populated, without a word to the pager. */
+void gmemi_endpoint_came(struct gmemi_endpoint *endpoint)
+{
+	pthread_mutex_lock(&endpoint->lock);
+	if (endpoint->look_due == UINT64_MAX && !endpoint->complete) {
+		endpoint->look_due = gmemi_sys_now() + LOOK_EVERY;
+		gmemi_pager_want(endpoint, endpoint->look_due);
+	}
+	pthread_mutex_unlock(&endpoint->lock);
+}
+
+void gmemi_endpoint_look(struct gmemi_endpoint *endpoint, uint64_t now)
 {
 	bool complete = false;
 
 	pthread_mutex_lock(&endpoint->lock);
-	endpoint->left = endpoint->left > pages ? endpoint->left - pages : 0;
-	if (endpoint->left == 0 && !endpoint->complete) {
-		endpoint->left = gmemi_endpoint_empty(endpoint->uffd);
-		complete = endpoint->complete = endpoint->left == 0;
+	if (endpoint->look_due <= now) {
+		endpoint->look_due = UINT64_MAX;
+		complete = !endpoint->complete && gmemi_endpoint_empty(endpoint->uffd) == 0;
+		endpoint->complete |= complete;
+		if (!endpoint->complete)
+			gmemi_background_resume(endpoint, now);
 	}
 	pthread_mutex_unlock(&endpoint->lock);
-	if (complete)
-		gmemi_endpoint_tell(endpoint, GMEM_PAGER_COMPLETE, NULL, 0);
-	if (complete)
-		gmemi_endpoint_changed(endpoint);
+	if (!complete)
+		return;
+	gmemi_endpoint_tell(endpoint, GMEM_PAGER_COMPLETE, NULL, 0);
+	gmemi_endpoint_changed(endpoint);
+}
+
+void gmemi_endpoint_hear_again(struct gmemi_endpoint *endpoint)
+{
+	if (!endpoint->deaf || !endpoint->unused || atomic_load(&endpoint->claims) & GMEMI_ENDED)
+		return;
+	if (gmemi_sys_epoll_change(endpoint->pager->epoll, endpoint->uffd->fd, EPOLLIN, endpoint->tag) == 0)
+		endpoint->deaf = false;
+	else
+		gmemi_pager_want(endpoint, gmemi_sys_now() + HEAR_AGAIN);
 }
 
 /* --- public calls ------------------------------------------------------------------------------------------------------- */
@@ -257,7 +294,8 @@ static void fill_in(struct gmemi_endpoint *endpoint, struct gmem_pager *pager, s
 	endpoint->user.deliver = gmemi_endpoint_deliver;
 	endpoint->rate = opts->background;
 	endpoint->ahead = opts->ahead;
-	endpoint->left = gmemi_endpoint_empty(uffd);
+	endpoint->look_due = UINT64_MAX;
+	endpoint->before = gmemi_endpoint_past(endpoint);
 	atomic_init(&endpoint->due, UINT64_MAX);
 	atomic_init(&endpoint->claims, 2); /* the table's, and of whoever adds it */
 	pthread_mutex_init(&endpoint->lock, NULL);

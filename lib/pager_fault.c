@@ -11,6 +11,7 @@
 #define BATCH 8 /* events of one endpoint that a thread takes at a time, when it is the only one */
 #define SCATTERED (UINT64_C(16) << 10)
 #define SEQUENTIAL (UINT64_C(64) << 10)
+#define READ_AGAIN UINT64_C(5000000) /* nanoseconds after events that cannot be read */
 #define IN_SEQUENCE 2 /* faults, each where the one before ended, that make a sequence */
 
 /* --- around ------------------------------------------------------------------------------------------------------------- */
@@ -79,7 +80,7 @@ static struct window around(struct gmemi_endpoint *endpoint, const struct gmemi_
 
 /* --- one fault ---------------------------------------------------------------------------------------------------------- */
 
-/* Takes over the request, or gives it back. */
+/* Takes over the request, or gives it back. The region is entered, and left here. */
 static void bring_in(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, struct gmemi_region *region, const struct gmem_fault *fault,
 		     struct gmemi_request *request, uint64_t now)
 {
@@ -89,28 +90,32 @@ static void bring_in(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, s
 	pthread_mutex_lock(&endpoint->lock);
 	other = gmemi_request_at(endpoint, region, fault->offset, region->page_size);
 	if (other) {
-		gmemi_request_need(endpoint, other, fault->offset, region->page_size);
+		gmemi_request_need(endpoint, other, fault->offset, region->page_size, now);
 		gmemi_request_put(endpoint, request);
 		pthread_mutex_unlock(&endpoint->lock);
+		gmemi_region_leave(region);
 		return;
 	}
 	window = around(endpoint, region, fault);
 	gmemi_request_begin(endpoint, request, region, window.offset, window.length, now);
-	gmemi_request_need(endpoint, request, fault->offset, region->page_size);
+	gmemi_request_need(endpoint, request, fault->offset, region->page_size, now);
 	endpoint->cursor = fault->hva;
+	endpoint->complete = false;
 	gmemi_background_resume(endpoint, now);
 	pthread_mutex_unlock(&endpoint->lock);
+	gmemi_region_leave(region);
 	gmemi_request_try(seat, endpoint, request);
 	gmemi_background_ahead(endpoint, region, window.offset + window.length);
 }
 
-/* What the map has an answer for. */
+/* What the map has an answer for. The region is entered, and left here. */
 static void show(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, struct gmemi_region *region, const struct gmem_fault *fault,
 		 struct gmemi_request *request, uint64_t now)
 {
 	pthread_mutex_lock(&endpoint->lock);
 	gmemi_request_begin(endpoint, request, region, fault->offset, region->page_size, now);
-	gmemi_request_need(endpoint, request, fault->offset, region->page_size);
+	gmemi_request_need(endpoint, request, fault->offset, region->page_size, now);
+	gmemi_region_leave(region);
 	gmemi_request_present(seat, endpoint, request); /* gives the lock back */
 }
 
@@ -118,6 +123,7 @@ static void give_back(struct gmemi_endpoint *endpoint, struct gmemi_request *req
 {
 	pthread_mutex_lock(&endpoint->lock);
 	gmemi_request_put(endpoint, request);
+	gmemi_endpoint_hear_again(endpoint);
 	pthread_mutex_unlock(&endpoint->lock);
 }
 
@@ -131,17 +137,15 @@ static void serve_page(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint,
 		return;
 	}
 	gmemi_region_claim(region);
-	if (is_empty(region, fault->offset)) {
-		gmemi_region_leave(region);
+	if (is_empty(region, fault->offset))
 		bring_in(seat, endpoint, region, fault, request, now);
-	} else {
-		gmemi_region_leave(region);
+	else
 		show(seat, endpoint, region, fault, request, now);
-	}
 	gmemi_region_release(region);
 }
 
-/* The program looks, then whoever writes may. */
+/* The program looks, then whoever writes may. Where the address space is changing, which may be for an event that is still to be
+ * read, he tries again, and is heard of again. */
 static void serve_protected(struct gmemi_endpoint *endpoint, const struct gmem_fault *fault)
 {
 	struct gmemi_request about = { .mem = fault->mem, .needed = fault->offset, .needed_length = fault->length };
@@ -151,8 +155,8 @@ static void serve_protected(struct gmemi_endpoint *endpoint, const struct gmem_f
 	region = gmemi_region_enter_at(endpoint->uffd, fault->hva);
 	if (!region)
 		return;
-	while (gmemi_kernel_protect(endpoint->uffd, region, fault->offset, fault->length, false) == -EAGAIN)
-		gmemi_sys_yield();
+	if (gmemi_kernel_protect(endpoint->uffd, region, fault->offset, fault->length, false) < 0)
+		gmemi_kernel_wake(endpoint->uffd, region, fault->offset, fault->length);
 	gmemi_tolerated();
 	gmemi_region_leave(region);
 }
@@ -165,6 +169,8 @@ static uint32_t get_requests(struct gmemi_endpoint *endpoint, struct gmemi_reque
 	uint32_t count = 0;
 
 	pthread_mutex_lock(&endpoint->lock);
+	if (!endpoint->unused)
+		gmemi_request_drop_gone(endpoint);
 	while (count < most && (requests[count] = gmemi_request_get(endpoint)))
 		count++;
 	if (count == 0 && !endpoint->deaf &&
@@ -174,11 +180,19 @@ static uint32_t get_requests(struct gmemi_endpoint *endpoint, struct gmemi_reque
 	return count;
 }
 
+/* It stays readable: a moment later it may work, as with a fork when there are fds again. */
 static void cannot_read(struct gmemi_endpoint *endpoint, int error)
 {
 	gmemi_tolerated();
-	if (error != -EINTR && error != -ENOMEM)
+	if (error == -ESRCH) {
 		gmemi_endpoint_orphaned(endpoint);
+		return;
+	}
+	pthread_mutex_lock(&endpoint->lock);
+	if (gmemi_sys_epoll_change(endpoint->pager->epoll, endpoint->uffd->fd, 0, endpoint->tag) == 0)
+		endpoint->deaf = true;
+	pthread_mutex_unlock(&endpoint->lock);
+	gmemi_pager_want(endpoint, gmemi_sys_now() + READ_AGAIN);
 }
 
 int gmemi_endpoint_serve(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint)

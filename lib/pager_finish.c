@@ -91,8 +91,10 @@ static void set_finishing(struct gmemi_endpoint *endpoint, bool on)
 {
 	pthread_mutex_lock(&endpoint->lock);
 	endpoint->finishing = on;
-	if (on)
-		endpoint->failed = endpoint->complete = false;
+	if (on) {
+		endpoint->failed = false;
+		endpoint->background_due = 0; /* whatever the cap has put off */
+	}
 	pthread_mutex_unlock(&endpoint->lock);
 	if (on)
 		gmemi_pager_want(endpoint, 0);

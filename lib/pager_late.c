@@ -65,17 +65,9 @@ static int make_pages(const struct delivery *d)
 			r = 0;
 		}
 	}
-	gmemi_endpoint_came(d->endpoint, done / d->region->page_size);
+	if (done)
+		gmemi_endpoint_came(d->endpoint);
 	return r;
-}
-
-static bool is_over(const struct gmemi_request *request)
-{
-	const struct gmemi_region *region = request->region;
-	uint64_t offset = request->needed_length ? request->needed : request->offset;
-	uint64_t length = request->needed_length ? request->needed_length : request->length;
-
-	return gmemi_pagemap_count_empty(region->map, gmemi_region_page(region, offset), length / region->page_size) == 0;
 }
 
 static bool is_waiting(const struct gmemi_request *request)
@@ -98,7 +90,7 @@ static void end_requests(const struct delivery *d)
 	pthread_mutex_lock(&d->endpoint->lock);
 	for (request = d->endpoint->pending; request; request = next) {
 		next = request->next;
-		if (!is_about(d, request) || !is_waiting(request) || !is_over(request))
+		if (!is_about(d, request) || !is_waiting(request) || !gmemi_request_is_over(d->endpoint, request))
 			continue;
 		if (request->needed_length && !is_served(d, request)) { /* somebody has come while the pages were made */
 			request->state = GMEMI_REQUEST_RESOLVE;
@@ -109,6 +101,14 @@ static void end_requests(const struct delivery *d)
 		}
 	}
 	pthread_mutex_unlock(&d->endpoint->lock);
+}
+
+/* Those that a thread asks for at this moment: the answer is known before the source has said that it will come. */
+static void refuse_early(const struct delivery *d, int answer)
+{
+	for (struct gmemi_request *r = d->endpoint->pending; r; r = r->next)
+		if (is_about(d, r) && r->state == GMEMI_REQUEST_READING)
+			r->early = answer;
 }
 
 /* One that the source speaks of: asked again, or failed. NULL = no more. */
@@ -127,6 +127,7 @@ static void ask_again(const struct delivery *d)
 	uint64_t now = gmemi_sys_now();
 
 	pthread_mutex_lock(&d->endpoint->lock);
+	refuse_early(d, -EAGAIN);
 	while ((request = next_refused(d))) {
 		request->state = GMEMI_REQUEST_RETRY;
 		request->due = now;
@@ -147,6 +148,9 @@ static struct gmemi_request *next_failed(const struct delivery *d)
 
 static void fail(const struct delivery *d, int error)
 {
+	pthread_mutex_lock(&d->endpoint->lock);
+	refuse_early(d, error);
+	pthread_mutex_unlock(&d->endpoint->lock);
 	for (;;) {
 		struct gmemi_request *request;
 

@@ -3,7 +3,6 @@
 #include "pager.h"
 
 #include <string.h>
-#include <sys/epoll.h>
 
 #include "err.h"
 #include "range.h"
@@ -14,93 +13,6 @@
 #define LAST_RETRY UINT64_C(1000000000)
 #define FIRST_AGAIN UINT64_C(20000) /* ... of an address space that was changing */
 #define LAST_AGAIN UINT64_C(5000000)
-
-/* --- the list ----------------------------------------------------------------------------------------------------------- */
-
-struct gmemi_request *gmemi_request_get(struct gmemi_endpoint *endpoint)
-{
-	struct gmemi_request *request = endpoint->unused;
-
-	if (request)
-		endpoint->unused = request->next;
-	return request;
-}
-
-void gmemi_request_put(struct gmemi_endpoint *endpoint, struct gmemi_request *request)
-{
-	request->next = endpoint->unused;
-	endpoint->unused = request;
-}
-
-void gmemi_request_begin(struct gmemi_endpoint *endpoint, struct gmemi_request *request, struct gmemi_region *region, uint64_t offset,
-			 uint64_t length, uint64_t now)
-{
-	uint64_t limit = endpoint->pager->deadline_ns;
-
-	*request = (struct gmemi_request){
-		.next = endpoint->pending, .region = region, .offset = offset, .length = length, .since = now,
-		.due = UINT64_MAX, .deadline = limit > UINT64_MAX - now ? UINT64_MAX : now + limit,
-		.serial = request->serial, .state = GMEMI_REQUEST_READING,
-	};
-	request->mem = region->watched->mem;
-	gmemi_region_claim(region);
-	endpoint->pending = request;
-	endpoint->background++;
-}
-
-void gmemi_request_need(struct gmemi_endpoint *endpoint, struct gmemi_request *request, uint64_t offset, uint64_t length)
-{
-	uint64_t end = offset + length, needed_end = request->needed + request->needed_length;
-
-	if (request->needed_length) {
-		offset = gmemi_min(offset, request->needed);
-		end = end > needed_end ? end : needed_end;
-	}
-	request->needed = offset;
-	request->needed_length = end - offset;
-	if (request->faults++ == 0)
-		endpoint->background--;
-	gmemi_count(&endpoint->uffd->counters.pending, 1);
-}
-
-struct gmemi_request *gmemi_request_at(const struct gmemi_endpoint *endpoint, const struct gmemi_region *region, uint64_t offset,
-				       uint64_t length)
-{
-	struct gmemi_request *request = endpoint->pending;
-
-	while (request && !(request->region == region && gmemi_range_overlaps(request->offset, request->length, offset, length)))
-		request = request->next;
-	return request;
-}
-
-/* There is room again for faults that wait in the kernel. */
-static void hear_again(struct gmemi_endpoint *endpoint)
-{
-	if (!endpoint->deaf || atomic_load(&endpoint->claims) & GMEMI_ENDED)
-		return;
-	if (gmemi_sys_epoll_change(endpoint->pager->epoll, endpoint->uffd->fd, EPOLLIN, endpoint->tag) == 0)
-		endpoint->deaf = false;
-}
-
-void gmemi_request_end(struct gmemi_endpoint *endpoint, struct gmemi_request *request)
-{
-	struct gmemi_request **link = &endpoint->pending;
-
-	while (*link != request)
-		link = &(*link)->next;
-	*link = request->next;
-	if (request->faults) {
-		atomic_fetch_sub_explicit(&endpoint->uffd->counters.pending, request->faults, memory_order_relaxed);
-		gmemi_uffd_count_latency(endpoint->uffd, gmemi_sys_now() - request->since);
-	} else {
-		endpoint->background--;
-	}
-	gmemi_region_release(request->region);
-	request->state = GMEMI_REQUEST_FREE;
-	request->serial++;
-	gmemi_request_put(endpoint, request);
-	hear_again(endpoint);
-}
 
 /* --- failure ------------------------------------------------------------------------------------------------------------ */
 
@@ -136,6 +48,8 @@ static void poison(struct gmemi_endpoint *endpoint, const struct gmemi_request *
 	if (!gmemi_region_reenter(endpoint->uffd, request->region))
 		return;
 	r = gmemi_region_resolve(endpoint->uffd, request->region, request->needed, request->needed_length, &wanted, &done);
+	if (r == 0) /* who waits for a page that was not empty any more */
+		gmemi_kernel_wake(endpoint->uffd, request->region, request->needed, request->needed_length);
 	gmemi_region_leave(request->region);
 	if (r == 0)
 		return;
@@ -151,6 +65,11 @@ static void give_up(struct gmemi_endpoint *endpoint, struct gmemi_request *reque
 
 	if (!request->needed_length) {
 		give_up_background(endpoint, request);
+		return;
+	}
+	if (atomic_load(&request->region->busy) & GMEMI_GONE) {
+		gmemi_request_end(endpoint, request);
+		pthread_mutex_unlock(&endpoint->lock);
 		return;
 	}
 	request->state = GMEMI_REQUEST_PARKED;
@@ -174,11 +93,19 @@ static void give_up(struct gmemi_endpoint *endpoint, struct gmemi_request *reque
 	gmemi_endpoint_changed(endpoint);
 }
 
-/* A wide read may have failed for what nobody waits for. */
-static bool narrow(struct gmemi_request *request)
+/* A wide read may have failed for what nobody waits for; and one of several pages that somebody waits for, for one of them: who
+ * waits for the others is heard of again. */
+static bool narrow(struct gmemi_endpoint *endpoint, struct gmemi_request *request)
 {
-	if (!request->needed_length || request->length == request->needed_length)
+	uint64_t page = request->region->page_size;
+
+	if (!request->needed_length || request->length == page)
 		return false;
+	if (request->length == request->needed_length && gmemi_region_reenter(endpoint->uffd, request->region)) {
+		gmemi_kernel_wake(endpoint->uffd, request->region, request->needed + page, request->needed_length - page);
+		gmemi_region_leave(request->region);
+		request->needed_length = page;
+	}
 	request->offset = request->needed;
 	request->length = request->needed_length;
 	return true;
@@ -190,8 +117,8 @@ void gmemi_request_failed(struct gmemi_endpoint *endpoint, struct gmemi_request 
 
 	gmemi_tolerated();
 	gmemi_count(&endpoint->uffd->counters.source_errors, 1);
-	if (narrow(request)) {
-		request->state = GMEMI_REQUEST_QUEUED;
+	request->error = error;
+	if (narrow(endpoint, request)) {
 		again_at(endpoint, request, GMEMI_REQUEST_RETRY, now);
 	} else if (error == -ENODATA || now >= request->deadline) {
 		give_up(endpoint, request, error);
@@ -234,21 +161,21 @@ static int carry_out(struct gmemi_endpoint *endpoint, const struct attempt *atte
 	r = gmemi_region_resolve(endpoint->uffd, attempt->region, attempt->offset, attempt->length, &attempt->wanted, &done);
 	gmemi_region_leave(attempt->region);
 	if (done)
-		gmemi_endpoint_came(endpoint, done / attempt->region->page_size);
+		gmemi_endpoint_came(endpoint);
 	return r;
 }
 
-/* Is content of what somebody waits for still to come? */
-static bool is_empty(const struct gmemi_endpoint *endpoint, const struct gmemi_request *request)
+bool gmemi_request_is_over(const struct gmemi_endpoint *endpoint, const struct gmemi_request *request)
 {
 	struct gmemi_region *region = request->region;
-	uint64_t empty;
+	uint64_t offset = request->needed_length ? request->needed : request->offset;
+	uint64_t length = request->needed_length ? request->needed_length : request->length, empty;
 
-	if (!request->needed_length || !gmemi_region_reenter(endpoint->uffd, region))
-		return false;
-	empty = gmemi_pagemap_count_empty(region->map, gmemi_region_page(region, request->needed), request->needed_length / region->page_size);
+	if (!gmemi_region_reenter(endpoint->uffd, region))
+		return true;
+	empty = gmemi_pagemap_count_empty(region->map, gmemi_region_page(region, offset), length / region->page_size);
 	gmemi_region_leave(region);
-	return empty;
+	return empty == 0;
 }
 
 /* The address space was changing, or the page was given up for a new content meanwhile. */
@@ -261,7 +188,7 @@ static void resolve_again(struct gmemi_endpoint *endpoint, struct gmemi_request 
 	if (!request->needed_length)
 		gmemi_request_end(endpoint, request); /* what was brought in is in the map */
 	else
-		again_at(endpoint, request, is_empty(endpoint, request) ? GMEMI_REQUEST_RETRY : GMEMI_REQUEST_RESOLVE, when);
+		again_at(endpoint, request, gmemi_request_is_over(endpoint, request) ? GMEMI_REQUEST_RESOLVE : GMEMI_REQUEST_RETRY, when);
 	pthread_mutex_unlock(&endpoint->lock);
 }
 
@@ -364,8 +291,10 @@ static void take_answer(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint
 		gmemi_request_failed(endpoint, request, answer);
 	} else if (answer != GMEM_ANSWER_LATER) {
 		resolve(endpoint, request, answer == GMEM_ANSWER_ZERO ? GMEM_RESOLVE_ZERO : GMEM_RESOLVE_DATA, seat->buffer);
-	} else if (request->needed_length && !is_empty(endpoint, request)) { /* delivered before the source had said that it would */
+	} else if (gmemi_request_is_over(endpoint, request)) { /* delivered before the source had said that it would */
 		resolve(endpoint, request, GMEM_RESOLVE_PRESENT, NULL);
+	} else if (request->early) {
+		gmemi_request_failed(endpoint, request, request->early);
 	} else {
 		request->state = GMEMI_REQUEST_LATER;
 		gmemi_pager_want(endpoint, request->deadline);
@@ -375,9 +304,14 @@ static void take_answer(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint
 
 void gmemi_request_try(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, struct gmemi_request *request)
 {
-	struct gmemi_request copy = *request; /* this thread's own, until it is queued */
-	int answer = ask(seat, endpoint, &copy, false);
+	struct gmemi_request copy;
+	int answer;
 
+	pthread_mutex_lock(&endpoint->lock);
+	copy = *request; /* others may wait for it too by now, or time may have ended it */
+	gmemi_region_claim(copy.region);
+	pthread_mutex_unlock(&endpoint->lock);
+	answer = ask(seat, endpoint, &copy, false);
 	pthread_mutex_lock(&endpoint->lock);
 	if (request->serial != copy.serial) {
 		pthread_mutex_unlock(&endpoint->lock);
@@ -389,6 +323,7 @@ void gmemi_request_try(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint,
 	} else {
 		take_answer(seat, endpoint, request, answer);
 	}
+	gmemi_region_release(copy.region);
 }
 
 /* The oldest that somebody waits for, or else the oldest. */
@@ -409,6 +344,7 @@ static void run_queued(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint,
 	int answer;
 
 	request->state = GMEMI_REQUEST_READING;
+	request->early = 0;
 	copy = *request;
 	gmemi_region_claim(copy.region);
 	endpoint->reading++;
@@ -444,6 +380,22 @@ void gmemi_request_run_queue(struct gmemi_seat *seat, struct gmemi_endpoint *end
 
 /* --- time --------------------------------------------------------------------------------------------------------------- */
 
+static bool is_gone(const struct gmemi_request *request)
+{
+	return atomic_load(&request->region->busy) & GMEMI_GONE && request->state != GMEMI_REQUEST_READING;
+}
+
+void gmemi_request_drop_gone(struct gmemi_endpoint *endpoint)
+{
+	struct gmemi_request *request, *next;
+
+	for (request = endpoint->pending; request; request = next) {
+		next = request->next;
+		if (is_gone(request))
+			gmemi_request_end(endpoint, request);
+	}
+}
+
 static bool is_late(const struct gmemi_request *request, uint64_t now)
 {
 	return now >= request->deadline && (request->state == GMEMI_REQUEST_QUEUED || request->state == GMEMI_REQUEST_READING ||
@@ -463,9 +415,12 @@ static void run_one_due(struct gmemi_endpoint *endpoint, struct gmemi_request *r
 	enum gmemi_request_state state = request->state;
 
 	request->due = UINT64_MAX;
-	if (is_late(request, now)) {
+	if (is_late(request, now) && state == GMEMI_REQUEST_LATER && gmemi_request_is_over(endpoint, request)) {
+		request->state = GMEMI_REQUEST_READING; /* discarded, populated or unregistered while the source took its time */
+		resolve(endpoint, request, GMEM_RESOLVE_PRESENT, NULL);
+	} else if (is_late(request, now)) {
 		gmemi_count(&endpoint->uffd->counters.source_errors, 1);
-		give_up(endpoint, request, -ETIMEDOUT);
+		give_up(endpoint, request, state == GMEMI_REQUEST_QUEUED && request->error ? request->error : -ETIMEDOUT);
 	} else if (state == GMEMI_REQUEST_RESOLVE) {
 		request->state = GMEMI_REQUEST_READING;
 		resolve(endpoint, request, GMEM_RESOLVE_PRESENT, NULL);
@@ -475,7 +430,7 @@ static void run_one_due(struct gmemi_endpoint *endpoint, struct gmemi_request *r
 	}
 }
 
-void gmemi_request_run_due(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, uint64_t now)
+void gmemi_request_run_due(struct gmemi_endpoint *endpoint, uint64_t now)
 {
 	struct gmemi_request *request;
 
@@ -488,5 +443,4 @@ void gmemi_request_run_due(struct gmemi_seat *seat, struct gmemi_endpoint *endpo
 		}
 		run_one_due(endpoint, request, now);
 	}
-	gmemi_request_run_queue(seat, endpoint);
 }

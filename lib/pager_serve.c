@@ -66,7 +66,7 @@ static void want_next(struct gmemi_endpoint *endpoint)
 	uint64_t when;
 
 	pthread_mutex_lock(&endpoint->lock);
-	when = gmemi_background_due(endpoint);
+	when = gmemi_min(gmemi_background_due(endpoint), endpoint->look_due);
 	for (const struct gmemi_request *r = endpoint->pending; r; r = r->next) {
 		if (r->state == GMEMI_REQUEST_RETRY || r->state == GMEMI_REQUEST_RESOLVE)
 			when = gmemi_min(when, r->due);
@@ -80,7 +80,14 @@ static void want_next(struct gmemi_endpoint *endpoint)
 static void serve_time(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, uint64_t now)
 {
 	atomic_store(&endpoint->due, UINT64_MAX);
-	gmemi_request_run_due(seat, endpoint, now);
+	pthread_mutex_lock(&endpoint->lock);
+	gmemi_request_drop_gone(endpoint);
+	gmemi_endpoint_hear_again(endpoint);
+	pthread_mutex_unlock(&endpoint->lock);
+	gmemi_endpoint_look(endpoint, now);
+	gmemi_request_run_due(endpoint, now);
+	want_next(endpoint); /* a source may block this thread */
+	gmemi_request_run_queue(seat, endpoint);
 	gmemi_background_step(seat, endpoint, now);
 	want_next(endpoint);
 }
