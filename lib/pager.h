@@ -160,8 +160,10 @@ void gmemi_endpoint_changed(struct gmemi_endpoint *endpoint);
 void gmemi_endpoint_came(struct gmemi_endpoint *endpoint);
 /* Looks, if it is time. */
 void gmemi_endpoint_look(struct gmemi_endpoint *endpoint, uint64_t now);
-/* There may be room again for faults that wait in the kernel. */
+/* A thread is woken for events only when they come (with EPOLLET: else each would wake another thread for nothing): those that
+ * were not read then have to be asked for. If there is room again for faults that wait in the kernel; or in any case. */
 void gmemi_endpoint_hear_again(struct gmemi_endpoint *endpoint); /* held */
+void gmemi_endpoint_rearm(struct gmemi_endpoint *endpoint);
 /* What it has counted here. */
 struct gmemi_past gmemi_endpoint_past(const struct gmemi_endpoint *endpoint);
 int gmemi_endpoint_tell(struct gmemi_endpoint *endpoint, enum gmem_pager_event_kind kind, const struct gmemi_request *about, int error);
@@ -175,8 +177,9 @@ bool gmemi_pager_is_inside(const struct gmem_pager *pager); /* the calling threa
 const struct gmem_pager *gmemi_pager_go_inside(const struct gmem_pager *pager);
 void gmemi_pager_go_outside(const struct gmem_pager *before);
 
-/* pager_fault.c: reads events of the endpoint and serves them. How many. */
-int gmemi_endpoint_serve(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint);
+/* pager_fault.c: reads events of the endpoint and serves them. How many. Not drained: there may be more, and nobody will be
+ * woken for those. */
+int gmemi_endpoint_serve(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, bool *drained);
 
 /* pager_list.c, pager_request.c: the endpoint's lock is held where it says so */
 struct gmemi_request *gmemi_request_get(struct gmemi_endpoint *endpoint);			   /* held */
@@ -196,6 +199,7 @@ void gmemi_request_try(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint,
 /* Maps what is there for whoever waits. */
 void gmemi_request_present(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, struct gmemi_request *request);
 /* Asks the source for what is queued, in this thread, which may have to wait in it. */
+bool gmemi_request_is_queued(struct gmemi_endpoint *endpoint);
 void gmemi_request_run_queue(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint);
 /* Those whose region is gone. */
 void gmemi_request_drop_gone(struct gmemi_endpoint *endpoint); /* held */

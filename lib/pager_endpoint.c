@@ -258,14 +258,27 @@ void gmemi_endpoint_look(struct gmemi_endpoint *endpoint, uint64_t now)
 	gmemi_endpoint_changed(endpoint);
 }
 
+static bool rearm(const struct gmemi_endpoint *endpoint)
+{
+	return gmemi_sys_epoll_change(endpoint->pager->epoll, endpoint->uffd->fd, EPOLLIN | EPOLLET, endpoint->tag) == 0;
+}
+
 void gmemi_endpoint_hear_again(struct gmemi_endpoint *endpoint)
 {
 	if (!endpoint->deaf || !endpoint->unused || atomic_load(&endpoint->claims) & GMEMI_ENDED)
 		return;
-	if (gmemi_sys_epoll_change(endpoint->pager->epoll, endpoint->uffd->fd, EPOLLIN, endpoint->tag) == 0)
+	if (rearm(endpoint))
 		endpoint->deaf = false;
 	else
 		gmemi_pager_want(endpoint, gmemi_sys_now() + HEAR_AGAIN);
+}
+
+void gmemi_endpoint_rearm(struct gmemi_endpoint *endpoint)
+{
+	pthread_mutex_lock(&endpoint->lock);
+	endpoint->deaf = true;
+	gmemi_endpoint_hear_again(endpoint);
+	pthread_mutex_unlock(&endpoint->lock);
 }
 
 /* --- public calls ------------------------------------------------------------------------------------------------------- */
@@ -309,7 +322,7 @@ static int begin_serving(struct gmem_pager *pager, struct gmemi_endpoint *endpoi
 
 	if (r < 0)
 		return r;
-	r = gmemi_sys_epoll_add(pager->epoll, endpoint->uffd->fd, EPOLLIN, endpoint->tag);
+	r = gmemi_sys_epoll_add(pager->epoll, endpoint->uffd->fd, EPOLLIN | EPOLLET, endpoint->tag);
 	if (r < 0)
 		return gmemi_failed(r, "EPOLL_CTL_ADD", "fs.epoll.max_user_watches?");
 	if (endpoint->rate)

@@ -2,8 +2,6 @@
 /* Page faults become requests: how much around the page, and whether somebody has asked for it already. */
 #include "pager.h"
 
-#include <sys/epoll.h>
-
 #include "err.h"
 #include "range.h"
 #include "sys.h"
@@ -169,18 +167,22 @@ static uint32_t get_requests(struct gmemi_endpoint *endpoint, struct gmemi_reque
 	uint32_t count = 0;
 
 	pthread_mutex_lock(&endpoint->lock);
-	if (!endpoint->unused)
-		gmemi_request_drop_gone(endpoint);
 	while (count < most && (requests[count] = gmemi_request_get(endpoint)))
 		count++;
-	if (count == 0 && !endpoint->deaf &&
-	    gmemi_sys_epoll_change(endpoint->pager->epoll, endpoint->uffd->fd, 0, endpoint->tag) == 0)
-		endpoint->deaf = true;
+	endpoint->deaf = endpoint->deaf || count == 0;
 	pthread_mutex_unlock(&endpoint->lock);
 	return count;
 }
 
-/* It stays readable: a moment later it may work, as with a fork when there are fds again. */
+static void put_requests(struct gmemi_endpoint *endpoint, struct gmemi_request **requests, uint32_t count)
+{
+	pthread_mutex_lock(&endpoint->lock);
+	while (count)
+		gmemi_request_put(endpoint, requests[--count]);
+	gmemi_endpoint_hear_again(endpoint);
+	pthread_mutex_unlock(&endpoint->lock);
+}
+
 static void cannot_read(struct gmemi_endpoint *endpoint, int error)
 {
 	gmemi_tolerated();
@@ -189,22 +191,19 @@ static void cannot_read(struct gmemi_endpoint *endpoint, int error)
 		return;
 	}
 	pthread_mutex_lock(&endpoint->lock);
-	if (gmemi_sys_epoll_change(endpoint->pager->epoll, endpoint->uffd->fd, 0, endpoint->tag) == 0)
-		endpoint->deaf = true;
+	endpoint->deaf = true;
 	pthread_mutex_unlock(&endpoint->lock);
 	gmemi_pager_want(endpoint, gmemi_sys_now() + READ_AGAIN);
 }
 
-int gmemi_endpoint_serve(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint)
+/* How many of the events took a request. */
+static uint32_t serve_events(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, const struct gmem_fault *faults, int count,
+			     struct gmemi_request **requests)
 {
-	struct gmemi_request *requests[BATCH];
-	struct gmem_fault faults[BATCH];
-	/* Of several threads each takes one: the next may be better off with another. */
-	uint32_t count = get_requests(endpoint, requests, endpoint->pager->threads > 1 ? 1 : BATCH), used = 0;
-	int got = count ? gmemi_uffd_read(endpoint->uffd, faults, count) : 0;
-	uint64_t now = got > 0 ? gmemi_sys_now() : 0;
+	uint64_t now = gmemi_sys_now();
+	uint32_t used = 0;
 
-	for (int i = 0; i < got; i++) {
+	for (int i = 0; i < count; i++) {
 		if (faults[i].kind == GMEM_FAULT_PAGE) {
 			gmemi_seat_saw(seat, faults[i].thread);
 			serve_page(seat, endpoint, &faults[i], requests[used++], now);
@@ -212,10 +211,29 @@ int gmemi_endpoint_serve(struct gmemi_seat *seat, struct gmemi_endpoint *endpoin
 			serve_protected(endpoint, &faults[i]);
 		}
 	}
-	while (used < count)
-		give_back(endpoint, requests[used++]);
+	return used;
+}
+
+int gmemi_endpoint_serve(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, bool *drained)
+{
+	struct gmemi_request *requests[BATCH];
+	struct gmem_fault faults[BATCH];
+	/* Of several threads each takes one: the next may be better off with another. */
+	uint32_t count = get_requests(endpoint, requests, endpoint->pager->threads > 1 ? 1 : BATCH), used = 0;
+	int got = count ? gmemi_uffd_read(endpoint->uffd, faults, count) : 0;
+
+	*drained = got < (int)count || count == 0; /* without a request nothing is read before there is one */
+	if (got > 0)
+		used = serve_events(seat, endpoint, faults, got, requests);
+	if (used < count)
+		put_requests(endpoint, requests + used, count - used);
 	if (got < 0)
 		cannot_read(endpoint, got);
-	gmemi_request_run_queue(seat, endpoint);
+	if (gmemi_request_is_queued(endpoint)) {
+		if (!*drained) /* the source may hold this thread up */
+			gmemi_endpoint_rearm(endpoint);
+		*drained = true;
+		gmemi_request_run_queue(seat, endpoint);
+	}
 	return got > 0 ? got : 0;
 }

@@ -363,6 +363,16 @@ static void run_queued(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint,
 	gmemi_region_release(copy.region);
 }
 
+bool gmemi_request_is_queued(struct gmemi_endpoint *endpoint)
+{
+	bool queued;
+
+	pthread_mutex_lock(&endpoint->lock);
+	queued = next_queued(endpoint) != NULL;
+	pthread_mutex_unlock(&endpoint->lock);
+	return queued;
+}
+
 void gmemi_request_run_queue(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint)
 {
 	for (;;) {

@@ -130,17 +130,30 @@ static int take_timer(struct gmemi_seat *seat)
 
 /* Whoever is woken on the same CPU runs at once, and may have faulted anew before this thread is back: then looking is cheaper
  * than waiting. Where that was seen it is done; where it was not, it is tried once in a while. */
+static bool is_worth_a_look(struct gmemi_seat *seat)
+{
+	if (!seat->eager && seat->faults % TRY_EVERY == 0)
+		seat->eager = 1;
+	return seat->eager;
+}
+
 static int serve_eagerly(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint)
 {
-	int done = gmemi_endpoint_serve(seat, endpoint), more = done;
+	int done = 0, more = 0;
+	bool drained = false;
 
-	if (done && !seat->eager && seat->faults % TRY_EVERY == 0)
-		seat->eager = 1;
-	for (int i = 0; more && seat->eager && i < AT_ONCE; i++) {
-		more = gmemi_endpoint_serve(seat, endpoint);
-		seat->eager = more ? EAGER : seat->eager - 1;
+	for (int i = 0; i < AT_ONCE; i++) {
+		bool looks = drained;
+
+		more = gmemi_endpoint_serve(seat, endpoint, &drained);
 		done += more;
+		if (looks)
+			seat->eager = more ? EAGER : seat->eager - 1;
+		if (drained && (!more || !is_worth_a_look(seat)))
+			return done;
 	}
+	if (!drained)
+		gmemi_endpoint_rearm(endpoint);
 	return done;
 }
 
