@@ -8,7 +8,6 @@
 #include "trap.h"
 #include "world.h"
 
-#ifdef HAVE_PAGER
 #include <gmem/fault.h>
 #include <gmem/pager.h>
 #include <gmem/source.h>
@@ -30,13 +29,8 @@ struct ours {
 	struct served served;
 };
 
-const struct pager_way pager_fill = { GMEM_STRATEGY_FILL }, pager_copy = { GMEM_STRATEGY_COPY };
-
-const char *fault_no_pager(struct world *world)
-{
-	(void)world;
-	return NULL;
-}
+const struct pager_way pager_auto = { GMEM_STRATEGY_AUTO }, pager_fill = { GMEM_STRATEGY_FILL };
+const struct pager_way pager_copy = { GMEM_STRATEGY_COPY };
 
 /* Zeros, so that whoever waits goes on and sees that this is not the content. */
 static int told(void *user, const struct gmem_pager_event *event)
@@ -167,26 +161,3 @@ double fault_bytes_of_endpoint(struct world *world, size_t watched, unsigned int
 }
 
 const struct fault_server fault_by_pager = { begin, end, NULL };
-
-#else
-
-struct pager_way {
-	int none;
-};
-
-const struct pager_way pager_fill, pager_copy;
-const struct fault_server fault_by_pager;
-
-const char *fault_no_pager(struct world *world)
-{
-	(void)world;
-	return "this library has no pager yet";
-}
-
-double fault_bytes_of_endpoint(struct world *world, size_t watched, unsigned int n)
-{
-	(void)world, (void)watched, (void)n;
-	return 0;
-}
-
-#endif

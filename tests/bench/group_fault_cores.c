@@ -7,7 +7,7 @@
 
 #define MOST ((size_t)32 << 20)
 #define HAND(function, ...) FAULT_SETUP(function, .server = &fault_by_hand, __VA_ARGS__)
-#define PAGER(function, ...) FAULT_SETUP(function, .server = &fault_by_pager, .way = &pager_fill, __VA_ARGS__)
+#define PAGER(function, ...) FAULT_SETUP(function, .server = &fault_by_pager, .way = &pager_auto, __VA_ARGS__)
 
 static const char *open_cores(struct world *world)
 {
@@ -31,7 +31,6 @@ static const char *no_second_core(struct world *world)
 
 static const char *no_pager_or_core(struct world *world)
 {
-	const char *why = fault_no_pager(world);
 
 	return why ? why : machine_no_second_core();
 }
