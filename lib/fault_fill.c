@@ -124,12 +124,12 @@ static int publish(struct gmemi_job *job, size_t page, size_t pages, size_t *don
 	size_t marked = 0;
 	int r = 0;
 
-	pthread_rwlock_rdlock(&job->uffd->events_lock);
+	gmemi_events_share(job->uffd);
 	while (marked < pages && mark_filled(job, page + marked))
 		marked++;
 	if (marked)
 		r = gmemi_kernel_continue(job->uffd, job->region, gmemi_job_offset(job, page), gmemi_job_bytes(job, marked), &bytes);
-	pthread_rwlock_unlock(&job->uffd->events_lock);
+	gmemi_events_leave(job->uffd);
 	*done = (size_t)(bytes / job->region->page_size);
 	*lost = r == 0 && marked < pages;
 	return r;
