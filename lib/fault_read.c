@@ -127,7 +127,7 @@ static bool take_fault(struct gmem_uffd *uffd, const struct uffdi_message *messa
 static bool first_part(struct gmem_uffd *uffd, uint64_t start, uint64_t end, struct gmemi_view **view, uint64_t *from, uint64_t *length)
 {
 	*view = gmemi_index_view(uffd, start);
-	if (!*view || (*view)->hva >= end)
+	if (start >= end || !*view || (*view)->hva >= end)
 		return false;
 	*from = (*view)->hva > start ? (*view)->hva : start;
 	*length = gmemi_min(end, (*view)->hva + (*view)->length) - *from;
