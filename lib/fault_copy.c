@@ -49,7 +49,10 @@ static int make(struct gmemi_job *job, size_t page, size_t pages, const unsigned
 	if (data)
 		gmemi_count(&c->bytes, bytes - bytes_there);
 	mark_filled(job, page, *did);
-	return r;
+	if (r != -ENOENT)
+		return r;
+	*did += 1; /* unmapped by its owner: as it was */
+	return 0;
 }
 
 static int make_empty(struct gmemi_job *job, size_t page, size_t end, size_t *did)
@@ -125,9 +128,9 @@ int gmemi_job_copy(struct gmemi_job *job, size_t *done)
 	while (r == 0 && *done < job->pages) {
 		size_t did;
 
-		pthread_rwlock_rdlock(&job->uffd->events_lock);
+		gmemi_events_share(job->uffd);
 		r = step(job, *done, &did);
-		pthread_rwlock_unlock(&job->uffd->events_lock);
+		gmemi_events_leave(job->uffd);
 		*done += did;
 	}
 	return r;

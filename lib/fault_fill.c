@@ -129,7 +129,7 @@ static bool mark_filled(const struct gmemi_job *job, size_t page)
 	return true;
 }
 
-/* That one is put there in the other way. */
+/* There already, or mapped nowhere any more: put into the file all the same. */
 static int put_instead(struct gmemi_job *job, size_t page)
 {
 	if (atomic_fetch_add(&job->region->copy_misses, 1) >= COPY_MISSES)
@@ -146,7 +146,7 @@ static int publish_copies(struct gmemi_job *job, size_t page, size_t pages, size
 	size_t run;
 	int r = 0;
 
-	pthread_rwlock_rdlock(&job->uffd->events_lock);
+	gmemi_events_share(job->uffd);
 	run = gmemi_job_run(job, page, page + pages, &state);
 	*lost = state == GMEMI_PAGE_DISCARDED;
 	if (!*lost)
@@ -154,10 +154,10 @@ static int publish_copies(struct gmemi_job *job, size_t page, size_t pages, size
 					  gmemi_job_data(job, page), &bytes);
 	*done = (size_t)(bytes / job->region->page_size);
 	gmemi_pagemap_set(job->region->map, gmemi_job_page(job, page), *done, GMEMI_PAGE_FILLED);
-	pthread_rwlock_unlock(&job->uffd->events_lock);
+	gmemi_events_leave(job->uffd);
 	if (*lost)
 		gmemi_bitmap_assign(job->copied, page, false);
-	return r == -EEXIST ? put_instead(job, page + *done) : r;
+	return r == -EEXIST || r == -ENOENT ? put_instead(job, page + *done) : r;
 }
 
 /* Marks and maps from `page` on: *done pages. *lost: the next one was given up. */
@@ -167,12 +167,12 @@ static int publish(struct gmemi_job *job, size_t page, size_t pages, size_t *don
 	size_t marked = 0;
 	int r = 0;
 
-	pthread_rwlock_rdlock(&job->uffd->events_lock);
+	gmemi_events_share(job->uffd);
 	while (marked < pages && mark_filled(job, page + marked))
 		marked++;
 	if (marked)
 		r = gmemi_kernel_continue(job->uffd, job->region, gmemi_job_offset(job, page), gmemi_job_bytes(job, marked), &bytes);
-	pthread_rwlock_unlock(&job->uffd->events_lock);
+	gmemi_events_leave(job->uffd);
 	*done = (size_t)(bytes / job->region->page_size);
 	*lost = r == 0 && marked < pages;
 	return r;

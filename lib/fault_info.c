@@ -77,7 +77,11 @@ uint64_t gmemi_uffd_remaining(struct gmem_uffd *uffd)
 			return bytes;
 		if (!region)
 			continue;
-		bytes += region->page_size * gmemi_pagemap_count_empty(region->map, region->map_first, region->length / region->page_size);
+		if (gmemi_region_reenter(uffd, region)) {
+			bytes += region->page_size *
+				 gmemi_pagemap_count_empty(region->map, region->map_first, region->length / region->page_size);
+			gmemi_region_leave(region);
+		}
 		gmemi_region_release(region);
 	}
 }

@@ -193,7 +193,7 @@ static int resolve(struct gmem_uffd *uffd, struct gmemi_watched *watched, uint64
 	return r;
 }
 
-/* -EINVAL, or what the memory is to this endpoint. */
+/* -EINVAL, or what the memory is to this endpoint, held. */
 static int check_range(struct gmem_uffd *uffd, struct gmem *mem, uint64_t offset, uint64_t length, struct gmemi_watched **watched)
 {
 	int r = gmemi_uffd_check(uffd);
@@ -204,14 +204,14 @@ static int check_range(struct gmem_uffd *uffd, struct gmem *mem, uint64_t offset
 		r = gmemi_range_check(offset, length, gmemi_sys_page_size(), UINT64_MAX);
 	if (r < 0)
 		return r;
-	*watched = gmemi_index_watched(uffd, mem);
+	*watched = gmemi_watched_hold(uffd, mem);
 	return *watched ? 0 : gmemi_refuse(-ENOENT, "this endpoint watches nothing of the memory");
 }
 
 int gmem_uffd_resolve(struct gmem_uffd *uffd, struct gmem *mem, uint64_t offset, uint64_t length, enum gmem_resolve how,
 		      const void *data, uint64_t *done)
 {
-	struct gmemi_watched *watched;
+	struct gmemi_watched *watched = NULL;
 	uint64_t so_far = 0;
 	int r;
 
@@ -223,6 +223,8 @@ int gmem_uffd_resolve(struct gmem_uffd *uffd, struct gmem *mem, uint64_t offset,
 		r = gmemi_refuse(-EINVAL, "data is NULL");
 	if (r == 0)
 		r = resolve(uffd, watched, offset, length, how, how == GMEM_RESOLVE_DATA ? data : NULL, &so_far);
+	if (watched)
+		gmemi_watched_let_go(watched);
 	if (done)
 		*done = so_far;
 	return r;
@@ -250,7 +252,7 @@ static int protect_in_region(struct gmem_uffd *uffd, struct gmemi_watched *watch
 
 int gmem_uffd_protect(struct gmem_uffd *uffd, struct gmem *mem, uint64_t offset, uint64_t length, int on, uint64_t *done)
 {
-	struct gmemi_watched *watched;
+	struct gmemi_watched *watched = NULL;
 	uint64_t so_far = 0, did;
 	int r;
 
@@ -260,6 +262,8 @@ int gmem_uffd_protect(struct gmem_uffd *uffd, struct gmem *mem, uint64_t offset,
 		r = gmemi_refuse(-EINVAL, "on is %d, neither 0 nor 1", on);
 	for (; r == 0 && so_far < length; so_far += did)
 		r = protect_in_region(uffd, watched, offset + so_far, length - so_far, on, &did);
+	if (watched)
+		gmemi_watched_let_go(watched);
 	if (done)
 		*done = so_far;
 	return r;
