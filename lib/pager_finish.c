@@ -103,17 +103,18 @@ static void set_finishing(struct gmemi_endpoint *endpoint, bool on)
 /* 1 = nothing is empty any more, 0 = not yet, or why it never will be. */
 static int look(struct gmemi_endpoint *endpoint)
 {
-	bool failed;
+	bool failed, complete;
 
 	if (atomic_load(&endpoint->claims) & GMEMI_ENDED)
 		return gmemi_refuse(-ENOENT, "the endpoint has been let go meanwhile");
 	if (atomic_load(&endpoint->pager->stopping))
 		return gmemi_refuse(-ESHUTDOWN, "the pager was stopped");
-	if (gmemi_endpoint_empty(endpoint->uffd) == 0)
-		return 1;
 	pthread_mutex_lock(&endpoint->lock);
 	failed = endpoint->failed;
+	complete = endpoint->complete;
 	pthread_mutex_unlock(&endpoint->lock);
+	if (gmemi_endpoint_empty(endpoint->uffd) == 0)
+		return complete; /* the program is told before it is let go */
 	return failed ? gmemi_refuse(-EIO, "the source of some pages has failed: they stay watched") : 0;
 }
 

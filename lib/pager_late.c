@@ -167,6 +167,7 @@ static void fail(const struct delivery *d, int error)
 static int deliver_to(struct delivery *d, int answer)
 {
 	uint64_t page = d->region->page_size;
+	int r;
 
 	if (answer == -EAGAIN) {
 		ask_again(d);
@@ -179,11 +180,10 @@ static int deliver_to(struct delivery *d, int answer)
 	if (!gmemi_aligned(d->offset - d->region->offset, page) || !gmemi_aligned(d->length, page))
 		return gmemi_refuse(-EINVAL, "what is delivered is not of whole pages of 0x%llx bytes", (unsigned long long)page);
 	d->wanted = wanted_of(d);
-	if (make_pages(d) == 0) {
+	r = make_pages(d);
+	if (r == 0)
 		end_requests(d);
-		return 0;
-	}
-	return -EAGAIN;
+	return r;
 }
 
 /* The regions of the endpoint in turn, each once, entered: the first whose view lies at or behind *address and is its region's
@@ -220,10 +220,8 @@ static int deliver_to_region(struct gmemi_endpoint *endpoint, struct gmemi_regio
 	return deliver_to(&d, answer);
 }
 
-int gmemi_endpoint_deliver(struct gmemi_source_user *user, uint64_t offset, uint64_t length, const void *data, int answer)
+static int deliver_to_regions(struct gmemi_endpoint *endpoint, uint64_t offset, uint64_t length, const void *data, int answer)
 {
-	struct gmemi_endpoint *endpoint = (struct gmemi_endpoint *)((char *)user - offsetof(struct gmemi_endpoint, user));
-	const struct gmem_pager *before = gmemi_pager_go_inside(endpoint->pager);
 	struct gmemi_region *region;
 	uint64_t address = 0;
 	int r = 0;
@@ -234,6 +232,26 @@ int gmemi_endpoint_deliver(struct gmemi_source_user *user, uint64_t offset, uint
 		gmemi_region_leave(region);
 		r = r < 0 ? r : result;
 	}
+	return r;
+}
+
+int gmemi_endpoint_deliver(struct gmemi_source_user *user, uint64_t offset, uint64_t length, const void *data, int answer)
+{
+	struct gmemi_endpoint *endpoint = (struct gmemi_endpoint *)((char *)user - offsetof(struct gmemi_endpoint, user));
+	struct gmem_pager *pager = endpoint->pager;
+	const struct gmem_pager *before;
+	int r;
+
+	if (!gmemi_endpoint_enter(pager, endpoint->tag))
+		return 0; /* it is being let go */
+	before = gmemi_pager_go_inside(pager);
+	r = deliver_to_regions(endpoint, offset, length, data, answer);
+	if (r == -ESRCH) {
+		gmemi_tolerated();
+		gmemi_endpoint_orphaned(endpoint);
+		r = 0;
+	}
 	gmemi_pager_go_outside(before);
+	gmemi_endpoint_leave(endpoint);
 	return r;
 }

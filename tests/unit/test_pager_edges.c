@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: MIT */
+/* Pagers, and what the program does to their memory meanwhile, and sources that are slow. */
+#include "gt.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <gmem/populate.h>
+
+#include "content.h"
+#include "handles.h"
+#include "memories.h"
+#include "pagers.h"
+
+#define PAGES 256
+#define LENGTH (PAGES * page())
+
+static struct feeder feeder;
+static struct events events;
+static struct paged paged;
+static struct paging paging;
+static unsigned char *content;
+
+static void set_up_with(enum way way, int (*answer)(struct feeder *, uint64_t, uint64_t, void *), gmem_pager_fn event)
+{
+	struct gmem_pager_create_opts opts = with_events(&events, 0);
+
+	memset(&events, 0, sizeof(events));
+	opts.around_mode = GMEM_AROUND_NONE;
+	opts.event = event;
+	content = pages_of_content(PAGES, 0);
+	paged = page_memory(GMEM_BACKING_MEMFD, LENGTH, GMEM_STRATEGY_FILL);
+	paging = make_pager(way, &opts);
+	make_feeder(&feeder, content, LENGTH);
+	feeder.answer = answer;
+	serve(&paging, &paged, feeder.source, 0, 0);
+	begin_paging(&paging);
+}
+
+static void set_up(enum way way)
+{
+	set_up_with(way, answers_later, take_event);
+}
+
+static void tear_down(void)
+{
+	end_paging(&paging);
+	end_feeder(&feeder);
+	end_paged(&paged);
+	free(content);
+}
+
+static void touch_page(struct toucher *toucher, uint64_t number, const unsigned char *expected)
+{
+	touch(toucher, paged.at + number * page(), page(), expected);
+}
+
+/* --- given up, or brought, by others --- */
+
+static void discarded_while_it_is_asked_for(enum way way)
+{
+	struct toucher toucher;
+
+	set_up(way);
+	touch_page(&toucher, 5, NULL);
+	wait_asked(&feeder, 1);
+	assert_int_equal(gmem_discard(paged.mem, 5 * page(), page(), NULL, NULL), 0);
+	assert_int_equal(deliver(&feeder, 0, LENGTH), 0);
+	assert_int_equal(touched(&toucher), 0);
+	assert_int_equal(gmem_discard(paged.mem, 6 * page(), page(), NULL, NULL), 0); /* behind it */
+	assert_int_equal(deliver(&feeder, 0, LENGTH), 0);
+	for (uint64_t i = 0; i < 2 * page(); i++)
+		assert_int_equal(paged.at[5 * page() + i], 0);
+	assert_int_equal(memcmp(paged.at, content, 5 * page()), 0);
+	assert_adds_up(&paged);
+	tear_down();
+}
+
+/* The source never answers: whoever waits gets the zeros at the deadline at the latest, and no poison. */
+static void discarded_and_never_answered(enum way way)
+{
+	struct gmem_pager_create_opts opts = with_events(&events, 200000000);
+	struct toucher toucher;
+
+	set_up(way);
+	end_paging(&paging);
+	paging = make_pager(way, &opts);
+	serve(&paging, &paged, feeder.source, 0, 0);
+	begin_paging(&paging);
+	touch_page(&toucher, 5, NULL);
+	wait_asked(&feeder, 1);
+	assert_int_equal(gmem_discard(paged.mem, 5 * page(), page(), NULL, NULL), 0);
+	assert_int_equal(touched(&toucher), 0);
+	assert_int_equal(events.failed, 0);
+	assert_adds_up(&paged);
+	tear_down();
+}
+
+static void removed_by_madvise(enum way way, int advice)
+{
+	struct toucher toucher;
+
+	set_up(way);
+	touch_page(&toucher, 5, NULL);
+	wait_asked(&feeder, 1);
+	assert_int_equal(madvise(paged.at + 5 * page(), page(), advice), 0);
+	assert_int_equal(deliver(&feeder, 0, LENGTH), 0);
+	assert_int_equal(touched(&toucher), 0);
+	assert_int_equal(memcmp(paged.at, content, 5 * page()), 0);
+	assert_int_equal(madvise(paged.at + 7 * page(), page(), advice), 0); /* of what is there */
+	for (uint64_t i = 0; i < page(); i++)
+		assert_int_equal(paged.at[7 * page() + i], 0);
+	assert_int_equal(uffd_info(&paged).removed, 2 * page());
+	assert_adds_up(&paged);
+	tear_down();
+}
+
+static void removed_while_it_is_asked_for(enum way way)
+{
+	removed_by_madvise(way, MADV_REMOVE);
+}
+
+static void not_needed_while_it_is_asked_for(enum way way)
+{
+	removed_by_madvise(way, MADV_DONTNEED);
+}
+
+static void populated_while_it_is_asked_for(enum way way)
+{
+	unsigned char *other = buffer(2 * page(), 0x77);
+	struct toucher toucher;
+
+	set_up(way);
+	touch_page(&toucher, 5, other);
+	wait_asked(&feeder, 1);
+	assert_int_equal(gmem_populate(paged.mem, 5 * page(), 2 * page(), other, NULL, NULL), 0);
+	assert_int_equal(touched(&toucher), 0);
+	assert_int_equal(deliver(&feeder, 0, LENGTH), 0);
+	assert_int_equal(memcmp(paged.at + 5 * page(), other, 2 * page()), 0);
+	assert_int_equal(memcmp(paged.at + 7 * page(), content + 7 * page(), LENGTH - 7 * page()), 0);
+	assert_adds_up(&paged);
+	tear_down();
+	free(other);
+}
+
+static void unregistered_while_it_is_asked_for(enum way way)
+{
+	struct toucher toucher;
+
+	set_up(way);
+	touch_page(&toucher, 5, NULL);
+	wait_asked(&feeder, 1);
+	assert_int_equal(gmem_uffd_unregister(paged.uffd, paged.mem, 0, LENGTH), -EBUSY);
+	assert_int_equal(gmem_discard(paged.mem, 0, LENGTH, NULL, NULL), 0);
+	assert_int_equal(gmem_uffd_unregister(paged.uffd, paged.mem, 0, LENGTH), 0);
+	assert_int_equal(touched(&toucher), 0);
+	assert_int_equal(deliver(&feeder, 0, LENGTH), 0);
+	tear_down();
+}
+
+static void destroyed_while_it_is_asked_for(enum way way)
+{
+	struct paged other = page_memory(GMEM_BACKING_MEMFD, LENGTH, GMEM_STRATEGY_FILL);
+	struct toucher touchers[20];
+
+	set_up(way);
+	serve(&paging, &other, feeder.source, 0, 0);
+	for (uint64_t i = 0; i < 20; i++)
+		touch_page(&touchers[i], i, NULL);
+	wait_pending(&paged, 20);
+	gmem_destroy(paged.mem);
+	paged.mem = NULL;
+	for (int i = 0; i < 20; i++)
+		assert_int_equal(touched(&touchers[i]), -EFAULT);
+	touch(&touchers[0], other.at, page(), content);
+	wait_pending(&other, 1);
+	assert_int_equal(deliver(&feeder, 0, LENGTH), 0);
+	assert_int_equal(touched(&touchers[0]), 0);
+	assert_int_equal(gmem_pager_remove(paging.pager, paged.uffd, NULL), 0);
+	assert_int_equal(uffd_info(&paged).pending, 0);
+	assert_int_equal(events.failed, 0);
+	tear_down();
+	end_paged(&other);
+}
+
+IN_EACH_WAY(discarded_while_it_is_asked_for)
+IN_EACH_WAY(discarded_and_never_answered)
+IN_EACH_WAY(removed_while_it_is_asked_for)
+IN_EACH_WAY(not_needed_while_it_is_asked_for)
+IN_EACH_WAY(populated_while_it_is_asked_for)
+IN_EACH_WAY(unregistered_while_it_is_asked_for)
+IN_EACH_WAY(destroyed_while_it_is_asked_for)
+
+/* --- many --- */
+
+#define MANY 150 /* above GMEMI_REQUESTS */
+
+static void more_wait_than_there_are_requests(enum way way)
+{
+	static struct toucher touchers[MANY];
+	struct question q;
+
+	set_up(way);
+	for (uint64_t i = 0; i < MANY; i++)
+		touch_page(&touchers[i], i, content + i * page());
+	for (int i = 0; i < MANY && next_question(&feeder, &q); i++) {
+		if (i == 0)
+			wait_asked(&feeder, 128);
+		assert_int_equal(deliver(&feeder, q.offset, q.length), 0);
+	}
+	for (int i = 0; i < MANY; i++)
+		assert_int_equal(touched(&touchers[i]), 0);
+	assert_int_equal(asked(&feeder), MANY);
+	assert_adds_up(&paged);
+	tear_down();
+}
+
+IN_EACH_WAY(more_wait_than_there_are_requests)
+
+/* --- a slow one beside a fast one --- */
+
+static void *lend_another(void *arg)
+{
+	(void)arg;
+	return (void *)(intptr_t)gmem_pager_run(paging.pager, GMEM_FOREVER);
+}
+
+static void a_slow_source_delays_nobody_else(enum way way, bool another)
+{
+	struct paged other = page_memory(GMEM_BACKING_MEMFD, LENGTH, GMEM_STRATEGY_FILL);
+	static struct feeder fast;
+	struct toucher slow[4];
+	pthread_t thread;
+
+	set_up_with(way, waits_until_open, take_event);
+	make_feeder(&fast, content, LENGTH);
+	serve(&paging, &other, fast.source, 0, 0);
+	if (another)
+		assert_int_equal(pthread_create(&thread, NULL, lend_another, NULL), 0);
+	for (uint64_t i = 0; i < 4; i++)
+		touch_page(&slow[i], i, content + i * page());
+	wait_asked(&feeder, 1);
+	assert_int_equal(memcmp(other.at, content, LENGTH), 0);
+	for (int i = 0; i < 4; i++)
+		assert_true(still_waits(&slow[i]));
+	atomic_store(&feeder.open, true);
+	for (int i = 0; i < 4; i++)
+		assert_int_equal(touched(&slow[i]), 0);
+	assert_adds_up(&other);
+	stop_paging(&paging);
+	if (another) {
+		pthread_join(thread, NULL);
+	}
+	tear_down();
+	end_feeder(&fast);
+	end_paged(&other);
+}
+
+static void a_slow_source_and_a_thread(void **state)
+{
+	(void)state;
+	a_slow_source_delays_nobody_else(OWN, false);
+}
+
+static void a_slow_source_and_three_threads(void **state)
+{
+	(void)state;
+	a_slow_source_delays_nobody_else(THREE_OWN, false);
+}
+
+static void a_slow_source_and_two_lent_threads(void **state)
+{
+	(void)state;
+	a_slow_source_delays_nobody_else(LENT, true);
+}
+
+static void a_late_source_delays_nobody_else(enum way way)
+{
+	struct paged other = page_memory(GMEM_BACKING_MEMFD, LENGTH, GMEM_STRATEGY_FILL);
+	static struct feeder fast;
+	struct toucher slow;
+
+	set_up(way);
+	make_feeder(&fast, content, LENGTH);
+	serve(&paging, &other, fast.source, 0, 0);
+	touch_page(&slow, 1, content + page());
+	wait_asked(&feeder, 1);
+	assert_int_equal(memcmp(other.at, content, LENGTH), 0);
+	assert_true(still_waits(&slow));
+	assert_int_equal(deliver(&feeder, 0, LENGTH), 0);
+	assert_int_equal(touched(&slow), 0);
+	tear_down();
+	end_feeder(&fast);
+	end_paged(&other);
+}
+
+IN_EACH_WAY(a_late_source_delays_nobody_else)
+
+/* The deadline holds also while the thread that asks is blocked for good. */
+static void a_source_that_never_returns(void **state)
+{
+	struct gmem_pager_create_opts opts = with_events(&events, 200000000);
+	struct toucher touchers[2];
+
+	(void)state;
+	set_up_with(OWN, waits_until_open, take_event);
+	end_paging(&paging);
+	paging = make_pager(OWN, &opts);
+	serve(&paging, &paged, feeder.source, 0, 0);
+	atomic_store(&events.verdict, GMEM_FAILURE_WAIT);
+	begin_paging(&paging);
+	touch_page(&touchers[0], 1, content + page());
+	touch_page(&touchers[1], 100, content + 100 * page());
+	WAIT_FOR(atomic_load(&events.failed) == 2);
+	assert_int_equal(events.error, -ETIMEDOUT);
+	assert_int_equal(deliver(&feeder, 0, LENGTH), 0);
+	assert_int_equal(touched(&touchers[0]), 0);
+	assert_int_equal(touched(&touchers[1]), 0);
+	atomic_store(&feeder.open, true);
+	assert_adds_up(&paged);
+	tear_down();
+}
+
+static const struct gt_test tests[] = {
+	EACH_WAY(discarded_while_it_is_asked_for, NEEDS_PAGING),
+	EACH_WAY(discarded_and_never_answered, NEEDS_PAGING),
+	EACH_WAY(removed_while_it_is_asked_for, NEEDS_PAGING),
+	EACH_WAY(not_needed_while_it_is_asked_for, NEEDS_PAGING),
+	EACH_WAY(populated_while_it_is_asked_for, NEEDS_PAGING),
+	EACH_WAY(unregistered_while_it_is_asked_for, NEEDS_PAGING),
+	EACH_WAY(destroyed_while_it_is_asked_for, NEEDS_PAGING),
+	EACH_WAY(more_wait_than_there_are_requests, NEEDS_PAGING),
+	GT(a_slow_source_and_a_thread, NEEDS_PAGING),
+	GT(a_slow_source_and_three_threads, NEEDS_PAGING),
+	GT(a_slow_source_and_two_lent_threads, NEEDS_PAGING),
+	EACH_WAY(a_late_source_delays_nobody_else, NEEDS_PAGING),
+	GT(a_source_that_never_returns, NEEDS_PAGING),
+};
+
+GT_MAIN("pager_edges", tests)
