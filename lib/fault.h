@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#include "fill.h"
 #include "memory.h"
 #include "uapi/userfaultfd.h"
 
@@ -40,6 +41,7 @@ struct gmemi_region {
 	bool minor;	    /* registered for minor faults too: UFFDIO_CONTINUE works */
 	bool zeropage;	    /* UFFDIO_ZEROPAGE works */
 	bool protects, peer;
+	struct gmemi_fill fill; /* how its file is filled; without one, nothing */
 	struct gmemi_pagemap *map;
 	uint64_t map_first;	    /* the region's first page in it */
 	struct gmemi_view *views;   /* under the endpoint's index lock */

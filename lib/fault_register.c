@@ -198,6 +198,8 @@ static int do_register(struct gmem_uffd *uffd, struct gmem *mem, uint64_t offset
 		gmemi_region_believe_strategy(region, mem, (enum gmem_strategy)opts->strategy);
 	else
 		r = gmemi_region_choose_strategy(region, mem, (enum gmem_strategy)opts->strategy);
+	if (r == 0 && mem)
+		r = gmemi_fill_begin(&region->fill, mem, 0, false);
 	if (r == 0)
 		r = enlist(uffd, mem, region, opts->hva);
 	if (r < 0) {

@@ -50,10 +50,19 @@ size_t gmemi_job_alike(const struct gmemi_job *job, size_t page, size_t end, boo
 	return at - page;
 }
 
+/* What was found out when the range was registered holds, but of a file that others may have changed. */
+static int begin_fill(struct gmemi_job *job)
+{
+	if (gmemi_job_memory(job)->imported)
+		return gmemi_fill_begin(&job->fill, gmemi_job_memory(job), 0, false);
+	job->fill = job->region->fill;
+	return 0;
+}
+
 static int put(struct gmemi_job *job, uint64_t offset, const unsigned char *data, uint64_t length)
 {
 	uint64_t done;
-	int r = job->fills ? 0 : gmemi_fill_begin(&job->fill, gmemi_job_memory(job), 0, false);
+	int r = job->fills ? 0 : begin_fill(job);
 
 	job->fills = r == 0;
 	return r < 0 ? r : gmemi_fill_put(&job->fill, offset, data, length, &done);

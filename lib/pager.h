@@ -101,6 +101,7 @@ struct gmemi_seat {
 	uint64_t placed_on; /* CPU + 1, of the last two looks; 0 = nowhere */
 	uint64_t seen_on;
 	uint32_t faults;
+	uint32_t batch; /* events that came the last time, below the most that are read at a time */
 	uint32_t eager; /* how often more the next fault is looked for before the thread waits for one */
 };
 

@@ -219,9 +219,10 @@ int gmemi_endpoint_serve(struct gmemi_seat *seat, struct gmemi_endpoint *endpoin
 	struct gmemi_request *requests[BATCH];
 	struct gmem_fault faults[BATCH];
 	/* Of several threads each takes one: the next may be better off with another. */
-	uint32_t count = get_requests(endpoint, requests, endpoint->pager->threads > 1 ? 1 : BATCH), used = 0;
+	uint32_t count = get_requests(endpoint, requests, endpoint->pager->threads > 1 ? 1 : seat->batch + 1), used = 0;
 	int got = count ? gmemi_uffd_read(endpoint->uffd, faults, count) : 0;
 
+	seat->batch = got < BATCH && got > 0 ? (uint32_t)got : seat->batch; /* no more are got ready than come */
 	*drained = got < (int)count || count == 0; /* without a request nothing is read before there is one */
 	if (got > 0)
 		used = serve_events(seat, endpoint, faults, got, requests);
