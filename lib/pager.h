@@ -2,7 +2,7 @@
 /* Floor 5: the pager. pager.c makes, starts and stops it, pager_endpoint.c knows what it serves, pager_serve.c waits for events,
  * pager_fault.c makes requests of page faults, pager_list.c has them, pager_request.c carries them out, pager_background.c is what
  * nobody waits for,
- * pager_late.c takes what comes by itself, pager_place.c is about where threads run. */
+ * pager_late.c takes what comes by itself, pager_wait.c is what threads wait on, pager_place.c is about where threads run. */
 #ifndef GMEMI_PAGER_H
 #define GMEMI_PAGER_H
 
@@ -98,7 +98,8 @@ struct gmemi_seat {
 	uint64_t room;
 	bool own; /* a thread of the pager's */
 	pthread_t thread;
-	uint64_t placed_on; /* CPU + 1, of the last two looks; 0 = nowhere */
+	int epoll; /* of its own, or -1 */
+	_Atomic uint64_t placed_on; /* CPU + 1, of the last two looks; 0 = nowhere */
 	uint64_t seen_on;
 	uint32_t faults;
 	uint32_t batch; /* events that came the last time, below the most that are read at a time */
@@ -177,6 +178,14 @@ void gmemi_pager_want(struct gmemi_endpoint *endpoint, uint64_t when);
 bool gmemi_pager_is_inside(const struct gmem_pager *pager); /* the calling thread, in a callback */
 const struct gmem_pager *gmemi_pager_go_inside(const struct gmem_pager *pager);
 void gmemi_pager_go_outside(const struct gmem_pager *before);
+
+/* pager_wait.c; the pager's lock is held but where a call takes it */
+int gmemi_wait_begin(const struct gmem_pager *pager, int *epoll); /* a new epoll, on everything that there is */
+void gmemi_wait_apart(struct gmemi_seat *seat);			  /* for a new thread: by itself, if that is good */
+int gmemi_wait_on(const struct gmemi_seat *seat);		  /* no lock */
+int gmemi_wait_add(const struct gmemi_endpoint *endpoint);
+void gmemi_wait_remove(const struct gmemi_endpoint *endpoint);
+int gmemi_wait_rearm(const struct gmemi_endpoint *endpoint); /* takes it */
 
 /* pager_fault.c: reads events of the endpoint and serves them. How many. Not drained: there may be more, and nobody will be
  * woken for those. */

@@ -198,7 +198,7 @@ int gmemi_pager_turn(struct gmemi_seat *seat, uint64_t timeout_ns)
 
 	if (atomic_load(&pager->stopping))
 		return -ESHUTDOWN;
-	count = gmemi_sys_epoll_wait(pager->epoll, events, pager->threads > 1 ? 1 : EVENTS, timeout_ns);
+	count = gmemi_sys_epoll_wait(gmemi_wait_on(seat), events, pager->threads > 1 ? 1 : EVENTS, timeout_ns);
 	if (count <= 0)
 		return count;
 	before = gmemi_pager_go_inside(pager);
