@@ -117,7 +117,7 @@ struct hand_way;
 extern const struct hand_way hand_simple, hand_fill, hand_fill_one, hand_copy, hand_ready, hand_firecracker,
 	hand_firecracker_file;
 struct pager_way;
-extern const struct pager_way pager_auto, pager_fill, pager_copy;
+extern const struct pager_way pager_auto, pager_fill, pager_copy, pager_ranges;
 
 /* Private bytes of one of `n` VMs on a pager: endpoint, which watches so many bytes, source, and the handle of the memory. */
 double fault_bytes_of_endpoint(struct world *world, size_t watched, unsigned int n);

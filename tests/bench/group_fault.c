@@ -22,7 +22,7 @@ static const char *open_scattered(struct world *world)
 	return fault_open(world, MOST_SCATTERED);
 }
 
-enum { SIMPLE, FILL, COPY, PEER, PEER_FILE, OURS, OURS_FILL, OURS_COPY };
+enum { SIMPLE, FILL, COPY, PEER, PEER_FILE, OURS, OURS_FILL, OURS_COPY, OURS_RANGES };
 
 HAND(loop_simple, .way = &hand_simple)
 HAND(loop_fill, .way = &hand_fill)
@@ -32,6 +32,7 @@ HAND(loop_peer_file, .way = &hand_firecracker_file)
 PAGER(loop_ours, .way = &pager_auto)
 PAGER(loop_ours_fill, .way = &pager_fill)
 PAGER(loop_ours_copy, .way = &pager_copy)
+PAGER(loop_ours_ranges, .way = &pager_ranges)
 
 static const struct measure_case loop_cases[] = {
 	[SIMPLE] = FAULT_CASE("by hand: poll, read one, pread to an alias, UFFDIO_CONTINUE", loop_simple),
@@ -42,6 +43,7 @@ static const struct measure_case loop_cases[] = {
 	[OURS] = FAULT_CASE("pager, a page", loop_ours),
 	[OURS_FILL] = FAULT_CASE("pager, a page, GMEM_STRATEGY_FILL", loop_ours_fill),
 	[OURS_COPY] = FAULT_CASE("pager, a page, GMEM_STRATEGY_COPY", loop_ours_copy),
+	[OURS_RANGES] = FAULT_CASE("pager, a page, registered page by page", loop_ours_ranges),
 };
 
 static const struct row loop_rows[] = {
@@ -53,6 +55,8 @@ static const struct row loop_rows[] = {
 	  .to = CASE(FILL), .gate = 1.05, .gate_cpu = 1.05 },
 	{ .goal = "10", .what = "pager 4K, UFFDIO_COPY / the same by hand: p50", .by = MEASURE_P50, .of = CASE(OURS_COPY),
 	  .to = CASE(COPY), .no_gate = true },
+	{ .goal = "ranges", .what = "pager 4K, a range for each of 8192 pages / one range: p50", .by = MEASURE_P50,
+	  .of = CASE(OURS_RANGES), .to = CASE(OURS), .gate = 1.10 },
 	{ .goal = "peer", .what = "pager 4K / Firecracker's example handler, anonymous memory", .of = CASE(OURS),
 	  .to = CASE(PEER), .no_gate = true },
 	{ .goal = "peer", .what = "pager 4K, UFFDIO_COPY / the same handler, a memfd", .of = CASE(OURS_COPY),
