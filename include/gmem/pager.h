@@ -39,7 +39,8 @@ enum gmem_pager_event_kind {
 
 /** What becomes of pages whose content cannot be had. */
 enum gmem_failure {
-	GMEM_FAILURE_POISON = 0, /**< Touching them is SIGBUS, and an error of KVM_RUN; where that is not to be had: as WAIT. */
+	GMEM_FAILURE_POISON = 0, /**< Touching them is SIGBUS, to a thread in KVM_RUN too: without a handler that ends the process.
+				      Before kernel 6.6: as WAIT. */
 	GMEM_FAILURE_WAIT = 1    /**< Whoever waits goes on waiting, until gmem_source_deliver() brings them, or -EAGAIN. */
 };
 
@@ -149,7 +150,9 @@ GMEM_API int gmem_pager_add(struct gmem_pager *pager, struct gmem_uffd *uffd, st
  */
 GMEM_API int gmem_pager_remove(struct gmem_pager *pager, struct gmem_uffd *uffd, uint64_t *pending);
 
-/** Fills every page of an endpoint that is still empty, ends the watching of its regions and lets it go.
+/** Fills every page of an endpoint that is still empty, at full speed whatever `background` says, ends the watching of its
+ * regions and lets it go. Somebody else has to serve meanwhile: a program that serves in its own turns alone asks by
+ * gmem_pager_prefetch() for everything, and calls this when `remaining` is 0.
  *
  * @param pager       the pager, which has threads, its own or lent ones
  * @param uffd        the endpoint
