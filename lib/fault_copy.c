@@ -55,6 +55,11 @@ static int make(struct gmemi_job *job, size_t page, size_t pages, const unsigned
 	return 0;
 }
 
+static bool makes_zeros(const struct gmemi_job *job, size_t page)
+{
+	return job->wanted->along || gmemi_job_needs(job, page);
+}
+
 static int make_empty(struct gmemi_job *job, size_t page, size_t end, size_t *did)
 {
 	bool zero;
@@ -63,9 +68,9 @@ static int make_empty(struct gmemi_job *job, size_t page, size_t end, size_t *di
 	if (!zero)
 		return make(job, page, run, gmemi_job_data(job, page), did, &there);
 	run = gmemi_job_one_side(job, page, page + run);
-	if (gmemi_job_needs(job, page) && job->region->zeropage)
+	if (makes_zeros(job, page) && job->region->zeropage)
 		return make(job, page, run, NULL, did, &there);
-	if (gmemi_job_needs(job, page))
+	if (makes_zeros(job, page))
 		return zeros_by_file(job, page, run, did);
 	gmemi_job_leave_zeros(job, page, run);
 	*did = run;
@@ -110,12 +115,15 @@ static int step(struct gmemi_job *job, size_t page, size_t *did)
 
 	*did = 0;
 	run = gmemi_job_run(job, page, end, &state);
-	if (state == GMEMI_PAGE_EMPTY)
-		return job->wanted->how == GMEM_RESOLVE_PRESENT ? gmemi_job_refuse_empty(job, page)
-								 : make_empty(job, page, page + run, did);
+	if (state == GMEMI_PAGE_EMPTY && job->wanted->how != GMEM_RESOLVE_PRESENT)
+		return make_empty(job, page, page + run, did);
 	run = gmemi_job_one_side(job, page, page + run);
-	if (gmemi_job_needs(job, page))
-		return state == GMEMI_PAGE_FILLED ? make_filled(job, page, run, did) : make_discarded(job, page, run, did);
+	if (state == GMEMI_PAGE_FILLED && gmemi_job_needs(job, page))
+		return make_filled(job, page, run, did);
+	if (state == GMEMI_PAGE_DISCARDED && makes_zeros(job, page))
+		return make_discarded(job, page, run, did);
+	if (state == GMEMI_PAGE_EMPTY && gmemi_job_needs(job, page))
+		return gmemi_job_refuse_empty(job, page, page + run);
 	*did = run;
 	return 0;
 }

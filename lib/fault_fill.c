@@ -56,7 +56,7 @@ static int store_or_leave_zeros(struct gmemi_job *job, size_t page, size_t end)
 	while (r == 0 && page < end) {
 		size_t side = gmemi_job_one_side(job, page, end);
 
-		if (gmemi_job_needs(job, page))
+		if (gmemi_job_needs(job, page) || job->wanted->along)
 			r = store_zeros(job, page, side);
 		else
 			gmemi_job_leave_zeros(job, page, side);
@@ -70,7 +70,7 @@ static int store_empty(struct gmemi_job *job, size_t page, size_t end)
 	int r = 0;
 
 	if (job->wanted->how == GMEM_RESOLVE_PRESENT)
-		return gmemi_job_refuse_empty(job, page);
+		return gmemi_job_refuse_empty(job, page, end);
 	while (r == 0 && page < end) {
 		bool zero;
 		size_t run = gmemi_job_alike(job, page, end, &zero);
@@ -89,9 +89,9 @@ static int take_known(struct gmemi_job *job, size_t page, size_t end, enum gmemi
 	while (r == 0 && page < end) {
 		size_t side = gmemi_job_one_side(job, page, end);
 
-		if (gmemi_job_needs(job, page) && state == GMEMI_PAGE_DISCARDED) {
+		if ((gmemi_job_needs(job, page) || job->wanted->along) && state == GMEMI_PAGE_DISCARDED) {
 			r = store_zeros(job, page, side);
-		} else if (gmemi_job_needs(job, page)) {
+		} else if (gmemi_job_needs(job, page) || job->wanted->along) {
 			set_bits(job->fresh, page, side);
 			gmemi_count(&job->uffd->counters.present, side);
 		}

@@ -59,7 +59,8 @@ int gmemi_job_put(struct gmemi_job *job, size_t page, size_t pages);
 int gmemi_job_put_zeros(struct gmemi_job *job, size_t page, size_t pages);
 /* Empty pages of zeros that nobody needs now cost nothing: whoever comes for them gets them then. */
 void gmemi_job_leave_zeros(const struct gmemi_job *job, size_t page, size_t pages);
-int gmemi_job_refuse_empty(const struct gmemi_job *job, size_t page);
+/* An empty page that is needed has no content yet: -EBADFD. */
+int gmemi_job_refuse_empty(const struct gmemi_job *job, size_t page, size_t end);
 
 /* By each strategy: *done pages from the first on. */
 int gmemi_job_fill(struct gmemi_job *job, size_t *done); /* fault_fill.c */

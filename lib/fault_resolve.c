@@ -94,8 +94,12 @@ void gmemi_job_leave_zeros(const struct gmemi_job *job, size_t page, size_t page
 		gmemi_pagemap_change(job->region->map, gmemi_job_page(job, page + i), GMEMI_PAGE_EMPTY, GMEMI_PAGE_DISCARDED);
 }
 
-int gmemi_job_refuse_empty(const struct gmemi_job *job, size_t page)
+int gmemi_job_refuse_empty(const struct gmemi_job *job, size_t page, size_t end)
 {
+	while (page < end && !gmemi_job_needs(job, page))
+		page++;
+	if (page == end)
+		return 0;
 	return gmemi_refuse(-EBADFD, "the page at 0x%llx is empty: its content has not come yet",
 			    (unsigned long long)gmemi_job_offset(job, page));
 }

@@ -50,6 +50,7 @@ struct gmemi_request {
 	uint32_t tries, faults, serial;
 	int32_t early;			 /* the source has refused before its read returned; 0 = it has not */
 	int32_t error;			 /* its last code */
+	bool along; /* in a sequence of faults: pages of it that are zeros, or there, are mapped too */
 	enum gmemi_request_state state;
 };
 

@@ -43,6 +43,12 @@ static struct window wish(struct gmemi_endpoint *endpoint, uint64_t offset, cons
 	return (struct window){ gmemi_round_down(offset, size), size };
 }
 
+/* In a sequence, pages of zeros come along as well, and those that are there: by itself each of them would be a fault. */
+static bool takes_along(const struct gmemi_endpoint *endpoint, const struct gmemi_stream *stream)
+{
+	return endpoint->pager->around_mode != GMEM_AROUND_NONE && stream->length >= IN_SEQUENCE;
+}
+
 static bool is_empty(const struct gmemi_region *region, uint64_t offset)
 {
 	return gmemi_pagemap_get(region->map, gmemi_region_page(region, offset)) == GMEMI_PAGE_EMPTY;
@@ -64,14 +70,31 @@ static struct window cut(const struct gmemi_region *region, uint64_t offset, str
 }
 
 /* The lock is held. */
-static struct window around(struct gmemi_endpoint *endpoint, const struct gmemi_region *region, const struct gmem_fault *fault)
+static struct window around(struct gmemi_endpoint *endpoint, const struct gmemi_region *region, const struct gmem_fault *fault, bool *along)
 {
 	struct gmemi_stream *stream = stream_at(endpoint, fault->hva);
 	struct window window = cut(region, fault->offset, wish(endpoint, fault->offset, stream));
 
 	if (gmemi_request_at(endpoint, region, window.offset, window.length))
 		window = (struct window){ fault->offset, region->page_size };
+	*along = takes_along(endpoint, stream);
 	stream->end = fault->hva + (window.offset + window.length - fault->offset);
+	stream->length++;
+	return window;
+}
+
+/* Of pages that are there, or were given up: what lies behind the page in the same state. The lock is held. */
+static struct window behind(struct gmemi_endpoint *endpoint, const struct gmemi_region *region, const struct gmem_fault *fault, bool *along)
+{
+	struct gmemi_stream *stream = stream_at(endpoint, fault->hva);
+	struct window window = { fault->offset, region->page_size };
+
+	*along = takes_along(endpoint, stream);
+	if (*along)
+		window = cut(region, fault->offset, (struct window){ fault->offset, SEQUENTIAL });
+	if (gmemi_request_at(endpoint, region, window.offset, window.length))
+		window.length = region->page_size;
+	stream->end = fault->hva + window.length;
 	stream->length++;
 	return window;
 }
@@ -84,6 +107,7 @@ static void bring_in(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, s
 {
 	struct gmemi_request *other;
 	struct window window;
+	bool along;
 
 	pthread_mutex_lock(&endpoint->lock);
 	other = gmemi_request_at(endpoint, region, fault->offset, region->page_size);
@@ -94,8 +118,9 @@ static void bring_in(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, s
 		gmemi_region_leave(region);
 		return;
 	}
-	window = around(endpoint, region, fault);
+	window = around(endpoint, region, fault, &along);
 	gmemi_request_begin(endpoint, request, region, window.offset, window.length, now);
+	request->along = along;
 	gmemi_request_need(endpoint, request, fault->offset, region->page_size, now);
 	endpoint->cursor = fault->hva;
 	endpoint->complete = false;
@@ -110,8 +135,13 @@ static void bring_in(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, s
 static void show(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, struct gmemi_region *region, const struct gmem_fault *fault,
 		 struct gmemi_request *request, uint64_t now)
 {
+	struct window window;
+	bool along;
+
 	pthread_mutex_lock(&endpoint->lock);
-	gmemi_request_begin(endpoint, request, region, fault->offset, region->page_size, now);
+	window = behind(endpoint, region, fault, &along);
+	gmemi_request_begin(endpoint, request, region, window.offset, window.length, now);
+	request->along = along;
 	gmemi_request_need(endpoint, request, fault->offset, region->page_size, now);
 	gmemi_region_leave(region);
 	gmemi_request_present(seat, endpoint, request); /* gives the lock back */

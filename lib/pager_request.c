@@ -143,10 +143,12 @@ struct attempt {
 static struct attempt attempt_of(struct gmemi_request *request, enum gmem_resolve how, const unsigned char *data)
 {
 	struct attempt attempt = { .request = request, .region = request->region, .serial = request->serial };
+	bool alone = how == GMEM_RESOLVE_PRESENT && !request->along;
 
-	attempt.wanted = (struct gmemi_wanted){ .how = how, .data = data, .needed = request->needed, .needed_length = request->needed_length };
-	attempt.offset = how == GMEM_RESOLVE_PRESENT ? request->needed : request->offset;
-	attempt.length = how == GMEM_RESOLVE_PRESENT ? request->needed_length : request->length;
+	attempt.wanted = (struct gmemi_wanted){ .how = how, .data = data, .needed = request->needed, .needed_length = request->needed_length,
+						.along = request->along };
+	attempt.offset = alone ? request->needed : request->offset;
+	attempt.length = alone ? request->needed_length : request->length;
 	gmemi_region_claim(attempt.region);
 	return attempt;
 }
