@@ -46,7 +46,7 @@ static int unregister_region(struct gmem_uffd *uffd, struct gmemi_region *region
 		return r;
 	for (view = region->views; r == 0 && view; view = view->next)
 		r = gmemi_view_unregister(uffd, view);
-	if (r < 0 && r != -ENOMEM) /* the owner's address space has ended, and everything in it */
+	if (r < 0 && !(r == -ENOMEM && region->peer)) /* which says that the owner's address space has ended, with everything in it */
 		return r;
 	gmemi_region_end(uffd, region, false);
 	return 0;
