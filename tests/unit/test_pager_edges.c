@@ -3,6 +3,7 @@
 #include "gt.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -194,6 +195,47 @@ IN_EACH_WAY(not_needed_while_it_is_asked_for)
 IN_EACH_WAY(populated_while_it_is_asked_for)
 IN_EACH_WAY(unregistered_while_it_is_asked_for)
 IN_EACH_WAY(destroyed_while_it_is_asked_for)
+
+static void *give_up_a_page(void *arg)
+{
+	return (void *)(intptr_t)madvise((unsigned char *)arg, page(), MADV_REMOVE);
+}
+
+/* Whoever gives up pages waits until that has been read, and meanwhile no page can be mapped: the only thread is in the source. */
+static void the_address_space_changes(enum way way)
+{
+	struct pollfd fd = { .events = POLLIN };
+	struct toucher toucher;
+	pthread_t thread;
+	void *result;
+
+	set_up_with(way, waits_until_open, take_event);
+	fd.fd = gmem_uffd_get_fd(paged.uffd);
+	touch_page(&toucher, 5, content + 5 * page());
+	wait_asked(&feeder, 1);
+	assert_int_equal(pthread_create(&thread, NULL, give_up_a_page, paged.at + 9 * page()), 0);
+	assert_int_equal(poll(&fd, 1, 20000), 1);
+	atomic_store(&feeder.open, true);
+	assert_int_equal(touched(&toucher), 0);
+	pthread_join(thread, &result);
+	assert_null(result);
+	assert_int_equal(paged.at[9 * page()], 0);
+	assert_true(uffd_info(&paged).retries > 0);
+	assert_adds_up(&paged);
+	tear_down();
+}
+
+static void the_address_space_changes_under_a_lent_thread(void **state)
+{
+	(void)state;
+	the_address_space_changes(LENT);
+}
+
+static void the_address_space_changes_under_an_event_loop(void **state)
+{
+	(void)state;
+	the_address_space_changes(POLLED);
+}
 
 /* --- many --- */
 
@@ -391,6 +433,8 @@ static const struct gt_test tests[] = {
 	EACH_WAY(populated_while_it_is_asked_for, NEEDS_PAGING),
 	EACH_WAY(unregistered_while_it_is_asked_for, NEEDS_PAGING),
 	EACH_WAY(destroyed_while_it_is_asked_for, NEEDS_PAGING),
+	GT(the_address_space_changes_under_a_lent_thread, NEEDS_PAGING),
+	GT(the_address_space_changes_under_an_event_loop, NEEDS_PAGING),
 	EACH_WAY(more_wait_than_there_are_requests, NEEDS_PAGING),
 	GT(those_who_come_while_zeros_are_left_out, NEEDS_PAGING),
 	GT(a_slow_source_and_a_thread, NEEDS_PAGING),
