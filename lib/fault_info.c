@@ -67,22 +67,18 @@ uint64_t gmemi_uffd_remaining(struct gmem_uffd *uffd)
 		if (view) {
 			region = view->region;
 			address = view->hva + view->length;
-			if (region->views->next && region->views != view) /* several views: counted with the first alone */
+			if (region->views != view || atomic_load(&region->busy) & GMEMI_GONE) /* of several views the first counts */
 				region = NULL;
 			else
-				gmemi_region_claim(region);
+				atomic_fetch_add(&region->busy, 1); /* so that its page map stays */
 		}
 		pthread_mutex_unlock(&uffd->index_lock);
 		if (!view)
 			return bytes;
 		if (!region)
 			continue;
-		if (gmemi_region_reenter(uffd, region)) {
-			bytes += region->page_size *
-				 gmemi_pagemap_count_empty(region->map, region->map_first, region->length / region->page_size);
-			gmemi_region_leave(region);
-		}
-		gmemi_region_release(region);
+		bytes += region->page_size * gmemi_pagemap_count_empty(region->map, region->map_first, region->length / region->page_size);
+		gmemi_region_leave(region);
 	}
 }
 

@@ -55,6 +55,8 @@ static int unregister_region(struct gmem_uffd *uffd, struct gmemi_region *region
 	const struct gmemi_view *view;
 	int r = region->watched->mem ? gmemi_region_punch(region, GMEMI_PAGE_DISCARDED) : 0;
 
+	if (r < 0)
+		return r;
 	for (view = region->views; r == 0 && view; view = view->next)
 		r = gmemi_view_unregister(uffd, view);
 	if (r < 0 && !region->peer)

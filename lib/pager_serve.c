@@ -44,7 +44,8 @@ static void arm(struct gmem_pager *pager, uint64_t when)
 	pthread_mutex_lock(&pager->timer_lock);
 	if (when < atomic_load(&pager->armed)) {
 		atomic_store(&pager->armed, when);
-		if (gmemi_sys_timer_set(pager->timer, when) < 0)
+		/* No kernel has a reason to fail there twice. */
+		if (gmemi_sys_timer_set(pager->timer, when) < 0 && gmemi_sys_timer_set(pager->timer, when) < 0)
 			atomic_store(&pager->armed, UINT64_MAX); /* the next who wants it tries again */
 	}
 	pthread_mutex_unlock(&pager->timer_lock);

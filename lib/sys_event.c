@@ -42,7 +42,9 @@ int gmemi_sys_wait(const _Atomic uint32_t *word, uint32_t expected, uint64_t tim
 
 void gmemi_sys_wake(const _Atomic uint32_t *word)
 {
-	(void)syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX); /* there is nothing that can go wrong with it */
+	/* There is nothing that can go wrong with it, and all is lost if it did: not twice. */
+	if (syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX) < 0)
+		(void)syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX);
 }
 
 /* preadv2(), which not every C library has: the offset comes in two halves, of which a 64-bit kernel looks at the first. */

@@ -215,6 +215,7 @@ struct gmem_pager_info pager_info(const struct paging *paging)
 
 static int feed(void *user, uint64_t offset, uint64_t length, void *buffer, uint64_t flags)
 {
+	int (*answer)(struct feeder *, uint64_t, uint64_t, void *);
 	struct feeder *feeder = user;
 	int r = FEEDER_GIVES;
 
@@ -224,8 +225,9 @@ static int feed(void *user, uint64_t offset, uint64_t length, void *buffer, uint
 	feeder->asked[feeder->count++ % QUESTIONS] = (struct question){ offset, length, flags, now_ns() };
 	pthread_cond_broadcast(&feeder->more);
 	pthread_mutex_unlock(&feeder->lock);
-	if (feeder->answer)
-		r = feeder->answer(feeder, offset, length, buffer);
+	answer = feeder->answer;
+	if (answer)
+		r = answer(feeder, offset, length, buffer);
 	if (r != FEEDER_GIVES)
 		return r;
 	memcpy(buffer, feeder->content + offset, length);

@@ -97,8 +97,8 @@ struct question {
 struct feeder {
 	const unsigned char *content;
 	uint64_t length;
-	int (*answer)(struct feeder *feeder, uint64_t offset, uint64_t length, void *buffer);
-	void *user;
+	int (*_Atomic answer)(struct feeder *feeder, uint64_t offset, uint64_t length, void *buffer);
+	void *_Atomic user;
 	struct gmem_source *source;
 	pthread_mutex_t lock;
 	pthread_cond_t more;

@@ -3,6 +3,7 @@
 #include "gt.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -195,6 +196,47 @@ IN_EACH_WAY(populated_while_it_is_asked_for)
 IN_EACH_WAY(unregistered_while_it_is_asked_for)
 IN_EACH_WAY(destroyed_while_it_is_asked_for)
 
+static void *give_up_a_page(void *arg)
+{
+	return (void *)(intptr_t)madvise((unsigned char *)arg, page(), MADV_REMOVE);
+}
+
+/* Whoever gives up pages waits until that has been read, and meanwhile no page can be mapped: the only thread is in the source. */
+static void the_address_space_changes(enum way way)
+{
+	struct pollfd fd = { .events = POLLIN };
+	struct toucher toucher;
+	pthread_t thread;
+	void *result;
+
+	set_up_with(way, waits_until_open, take_event);
+	fd.fd = gmem_uffd_get_fd(paged.uffd);
+	touch_page(&toucher, 5, content + 5 * page());
+	wait_asked(&feeder, 1);
+	assert_int_equal(pthread_create(&thread, NULL, give_up_a_page, paged.at + 9 * page()), 0);
+	assert_int_equal(poll(&fd, 1, 20000), 1);
+	atomic_store(&feeder.open, true);
+	assert_int_equal(touched(&toucher), 0);
+	pthread_join(thread, &result);
+	assert_null(result);
+	assert_int_equal(paged.at[9 * page()], 0);
+	assert_true(uffd_info(&paged).retries > 0);
+	assert_adds_up(&paged);
+	tear_down();
+}
+
+static void the_address_space_changes_under_a_lent_thread(void **state)
+{
+	(void)state;
+	the_address_space_changes(LENT);
+}
+
+static void the_address_space_changes_under_an_event_loop(void **state)
+{
+	(void)state;
+	the_address_space_changes(POLLED);
+}
+
 /* --- many --- */
 
 #define MANY 150 /* above GMEMI_REQUESTS */
@@ -220,6 +262,64 @@ static void more_wait_than_there_are_requests(enum way way)
 }
 
 IN_EACH_WAY(more_wait_than_there_are_requests)
+
+/* Zeros that nobody needs are not made: who comes while they are being left out must not be forgotten. */
+#define ROUNDS 300
+#define COMERS 4
+
+static pthread_barrier_t barrier;
+
+static void *come(void *arg)
+{
+	uintptr_t number = (uintptr_t)arg;
+	uint64_t sum = 0;
+
+	for (uint64_t i = 0; i < ROUNDS; i++) {
+		pthread_barrier_wait(&barrier);
+		sum += *(volatile unsigned char *)(paged.at + (number * 61 + i) % PAGES * page());
+		pthread_barrier_wait(&barrier);
+	}
+	return (void *)(uintptr_t)sum;
+}
+
+static int says_zero(struct feeder *f, uint64_t offset, uint64_t length, void *buffer)
+{
+	(void)f;
+	(void)offset;
+	(void)length;
+	(void)buffer;
+	return GMEM_ANSWER_ZERO;
+}
+
+static void those_who_come_while_zeros_are_left_out(void **state)
+{
+	struct gmem_pager_create_opts opts = { .size = sizeof(opts), .around_mode = GMEM_AROUND_FIXED, .around = 2 << 20 };
+	struct gmem_discard_opts again = { .size = sizeof(again), .flags = GMEM_DISCARD_REFETCH };
+	pthread_t threads[COMERS];
+	void *sum;
+
+	(void)state;
+	set_up_with(OWN, says_zero, take_event);
+	end_paging(&paging);
+	paging = make_pager(THREE_OWN, &opts);
+	serve(&paging, &paged, feeder.source, 0, 0);
+	begin_paging(&paging);
+	assert_int_equal(pthread_barrier_init(&barrier, NULL, COMERS + 1), 0);
+	for (uintptr_t i = 0; i < COMERS; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, come, (void *)i), 0);
+	for (int i = 0; i < ROUNDS; i++) {
+		assert_int_equal(gmem_discard(paged.mem, 0, LENGTH, NULL, &again), 0);
+		pthread_barrier_wait(&barrier);
+		pthread_barrier_wait(&barrier);
+	}
+	for (int i = 0; i < COMERS; i++) {
+		pthread_join(threads[i], &sum);
+		assert_null(sum);
+	}
+	pthread_barrier_destroy(&barrier);
+	assert_adds_up(&paged);
+	tear_down();
+}
 
 /* --- a slow one beside a fast one --- */
 
@@ -333,7 +433,10 @@ static const struct gt_test tests[] = {
 	EACH_WAY(populated_while_it_is_asked_for, NEEDS_PAGING),
 	EACH_WAY(unregistered_while_it_is_asked_for, NEEDS_PAGING),
 	EACH_WAY(destroyed_while_it_is_asked_for, NEEDS_PAGING),
+	GT(the_address_space_changes_under_a_lent_thread, NEEDS_PAGING),
+	GT(the_address_space_changes_under_an_event_loop, NEEDS_PAGING),
 	EACH_WAY(more_wait_than_there_are_requests, NEEDS_PAGING),
+	GT(those_who_come_while_zeros_are_left_out, NEEDS_PAGING),
 	GT(a_slow_source_and_a_thread, NEEDS_PAGING),
 	GT(a_slow_source_and_three_threads, NEEDS_PAGING),
 	GT(a_slow_source_and_two_lent_threads, NEEDS_PAGING),
