@@ -48,6 +48,7 @@ struct gmemi_request {
 	uint64_t needed, needed_length;	 /* of them: what somebody waits for; 0 bytes = nobody does */
 	uint64_t since, due, deadline;	 /* nanoseconds; since: when the first fault was read */
 	uint32_t tries, faults, serial;
+	uint32_t heard;			 /* of the faults, before a delivery of all that is needed began to make pages */
 	int32_t early;			 /* the source has refused before its read returned; 0 = it has not */
 	int32_t error;			 /* its last code */
 	bool along; /* in a sequence of faults: pages of it that are zeros, or there, are mapped too */

@@ -25,6 +25,11 @@ static bool is_about(const struct delivery *d, const struct gmemi_request *reque
 	return request->region == d->region && gmemi_range_overlaps(request->offset, request->length, d->offset, d->length);
 }
 
+static bool has_all(const struct delivery *d, const struct gmemi_request *request)
+{
+	return gmemi_range_contains(d->offset, d->length, request->needed, request->needed_length);
+}
+
 /* What somebody waits for in the range, from the first to the last of them. */
 static struct gmemi_wanted wanted_of(const struct delivery *d)
 {
@@ -32,9 +37,11 @@ static struct gmemi_wanted wanted_of(const struct delivery *d)
 	uint64_t first = UINT64_MAX, end = 0;
 
 	pthread_mutex_lock(&d->endpoint->lock);
-	for (const struct gmemi_request *r = d->endpoint->pending; r; r = r->next) {
+	for (struct gmemi_request *r = d->endpoint->pending; r; r = r->next) {
 		if (!is_about(d, r) || !r->needed_length)
 			continue;
+		if (has_all(d, r))
+			r->heard = r->faults;
 		first = gmemi_min(first, r->needed);
 		end = r->needed + r->needed_length > end ? r->needed + r->needed_length : end;
 	}
@@ -78,8 +85,7 @@ static bool is_waiting(const struct gmemi_request *request)
 
 static bool is_served(const struct delivery *d, const struct gmemi_request *request)
 {
-	return gmemi_range_contains(d->wanted.needed, d->wanted.needed_length, request->needed, request->needed_length) &&
-	       gmemi_range_contains(d->offset, d->length, request->needed, request->needed_length);
+	return has_all(d, request) && request->heard == request->faults;
 }
 
 /* Requests that have got all they need. */

@@ -83,7 +83,7 @@ static void give_up(struct gmemi_endpoint *endpoint, struct gmemi_request *reque
 		poison(endpoint, &copy, &verdict);
 	pthread_mutex_lock(&endpoint->lock);
 	if (request->serial == copy.serial && request->state == GMEMI_REQUEST_PARKED && verdict != GMEM_FAILURE_WAIT) {
-		if (verdict == -EAGAIN || request->needed_length != copy.needed_length)
+		if (verdict == -EAGAIN || request->faults != copy.faults)
 			again_at(endpoint, request, GMEMI_REQUEST_RETRY, gmemi_sys_now() + LAST_AGAIN);
 		else
 			gmemi_request_end(endpoint, request);
@@ -136,13 +136,13 @@ struct attempt {
 	struct gmemi_region *region;
 	uint64_t offset, length;
 	struct gmemi_wanted wanted;
-	uint32_t serial;
+	uint32_t serial, faults;
 };
 
 /* The lock is held. */
 static struct attempt attempt_of(struct gmemi_request *request, enum gmem_resolve how, const unsigned char *data)
 {
-	struct attempt attempt = { .request = request, .region = request->region, .serial = request->serial };
+	struct attempt attempt = { .request = request, .region = request->region, .serial = request->serial, .faults = request->faults };
 	bool alone = how == GMEM_RESOLVE_PRESENT && !request->along;
 
 	attempt.wanted = (struct gmemi_wanted){ .how = how, .data = data, .needed = request->needed, .needed_length = request->needed_length,
@@ -198,13 +198,12 @@ static void resolve_again(struct gmemi_endpoint *endpoint, struct gmemi_request 
 static bool settle(struct gmemi_endpoint *endpoint, const struct attempt *attempt, int r, struct attempt *next)
 {
 	struct gmemi_request *request = attempt->request;
-	const struct gmemi_wanted *had = &attempt->wanted;
 
 	if (r == -EAGAIN || r == -EBADFD) {
 		resolve_again(endpoint, request);
 	} else if (r < 0 && r != -ENOENT) {
 		gmemi_request_failed(endpoint, request, r);
-	} else if (r == 0 && (request->needed != had->needed || request->needed_length != had->needed_length)) {
+	} else if (r == 0 && request->faults != attempt->faults) { /* also for a page that was mapped, and is not any more */
 		*next = attempt_of(request, GMEM_RESOLVE_PRESENT, NULL);
 		pthread_mutex_unlock(&endpoint->lock);
 		return true;
