@@ -151,9 +151,9 @@ static int serve_eagerly(struct gmemi_seat *seat, struct gmemi_endpoint *endpoin
 		if (looks)
 			seat->eager = more ? EAGER : seat->eager - 1;
 		if (drained && (!more || !is_worth_a_look(seat)))
-			return done;
+			break;
 	}
-	if (!drained)
+	if (!drained || (!done && seat->epoll < 0)) /* woken for what was not there, and no other thread was: asked again */
 		gmemi_endpoint_rearm(endpoint);
 	return done;
 }
