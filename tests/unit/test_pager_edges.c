@@ -168,7 +168,7 @@ static void destroyed_while_it_is_asked_for(enum way way)
 	struct paged other = page_memory(GMEM_BACKING_MEMFD, LENGTH, GMEM_STRATEGY_FILL);
 	struct toucher touchers[20];
 
-	set_up(way);
+	set_up(way); /* a deadline of ten seconds: nothing of this waits for it */
 	serve(&paging, &other, feeder.source, 0, 0);
 	for (uint64_t i = 0; i < 20; i++)
 		touch_page(&touchers[i], i, NULL);

@@ -62,10 +62,10 @@ static int delivers_first(struct feeder *f, uint64_t offset, uint64_t length, vo
 
 static void delivered_before_the_read_returns(enum way way)
 {
-	set_up(way, delivers_first, 0);
+	set_up(way, delivers_first, GMEM_FOREVER);
 	for (uint64_t i = 0; i < PAGES; i += 2)
 		assert_int_equal(memcmp(paged.at + i * page(), content + i * page(), page()), 0);
-	assert_int_equal(gmem_pager_finish(paging.pager, paged.uffd, GMEM_FOREVER), 0);
+	assert_int_equal(gmem_pager_finish(paging.pager, paged.uffd, 20 * SECOND), 0);
 	assert_int_equal(memcmp(paged.at, content, LENGTH), 0);
 	assert_int_equal(events.failed, 0);
 	assert_adds_up(&paged);
@@ -192,7 +192,7 @@ static void refused_before_the_read_returns(enum way way)
 	int error = -ENODATA;
 	struct toucher toucher;
 
-	set_up(way, NULL, 0);
+	set_up(way, NULL, GMEM_FOREVER);
 	feeder.user = &error;
 	feeder.answer = refuses_first;
 	atomic_store(&events.verdict, GMEM_FAILURE_WAIT);
