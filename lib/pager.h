@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Floor 5: the pager. pager.c makes, starts and stops it, pager_endpoint.c knows what it serves, pager_serve.c waits for events,
- * pager_fault.c makes requests of page faults, pager_list.c has them, pager_request.c carries them out, pager_background.c is what
- * nobody waits for,
- * pager_late.c takes what comes by itself, pager_place.c is about where threads run. */
+/* Floor 5: the pager. pager.c makes, starts and stops it, pager_endpoint.c knows what it serves, pager_serve.c waits for
+ * events, pager_fault.c makes requests of page faults, pager_list.c has them, pager_request.c carries them out,
+ * pager_background.c is what nobody waits for, pager_late.c takes what comes by itself, pager_finish.c is what the program
+ * asks for, pager_place.c is about where threads run. */
 #ifndef GMEMI_PAGER_H
 #define GMEMI_PAGER_H
 
