@@ -37,6 +37,7 @@ static struct gmem_uffd *new_uffd(struct gmem_vm *vm, int fd)
 	pthread_mutex_init(&uffd->index_lock, NULL);
 	pthread_mutex_init(&uffd->read_lock, NULL);
 	pthread_rwlock_init(&uffd->events_lock, NULL);
+	pthread_mutex_init(&uffd->events_gate, NULL);
 	gmemi_claims_begin(&uffd->fileless.content);
 	gmemi_vm_claim(vm);
 	return uffd;
@@ -58,19 +59,33 @@ static void end_fileless(struct gmem_uffd *uffd)
 	gmemi_claims_end(&uffd->fileless.content);
 }
 
+static void close_fds(struct gmem_uffd *uffd)
+{
+	while (uffd->child_count)
+		gmemi_sys_close(uffd->children[--uffd->child_count]);
+	for (; uffd->batch_next < uffd->batch_count; uffd->batch_next++)
+		if (uffd->batch[uffd->batch_next].event == UFFDI_EVENT_FORK)
+			gmemi_sys_close((int)uffd->batch[uffd->batch_next].fork.fd);
+	gmemi_sys_close(uffd->fd);
+}
+
+/* In a forked child the copies stay: they may be in the middle of anything, with nobody there to go on. */
 static void end(struct gmem_uffd *uffd)
 {
 	struct gmem_vm *vm = uffd->vm;
 
+	close_fds(uffd);
+	if (gmemi_vm_forked(vm)) {
+		gmemi_vm_release(vm);
+		return;
+	}
 	end_fileless(uffd);
 	gmemi_table_end(&uffd->views);
-	while (uffd->child_count)
-		gmemi_sys_close(uffd->children[--uffd->child_count]);
-	gmemi_sys_close(uffd->fd);
 	pthread_mutex_destroy(&uffd->register_lock);
 	pthread_mutex_destroy(&uffd->index_lock);
 	pthread_mutex_destroy(&uffd->read_lock);
 	pthread_rwlock_destroy(&uffd->events_lock);
+	pthread_mutex_destroy(&uffd->events_gate);
 	gmemi_free(uffd);
 	gmemi_vm_release(vm);
 }
@@ -79,6 +94,25 @@ void gmemi_uffd_release(struct gmem_uffd *uffd)
 {
 	if (atomic_fetch_sub_explicit(&uffd->claims, 1, memory_order_acq_rel) == 1)
 		end(uffd);
+}
+
+void gmemi_events_share(struct gmem_uffd *uffd)
+{
+	pthread_mutex_lock(&uffd->events_gate);
+	pthread_rwlock_rdlock(&uffd->events_lock);
+	pthread_mutex_unlock(&uffd->events_gate);
+}
+
+void gmemi_events_own(struct gmem_uffd *uffd)
+{
+	pthread_mutex_lock(&uffd->events_gate);
+	pthread_rwlock_wrlock(&uffd->events_lock);
+	pthread_mutex_unlock(&uffd->events_gate);
+}
+
+void gmemi_events_leave(struct gmem_uffd *uffd)
+{
+	pthread_rwlock_unlock(&uffd->events_lock);
 }
 
 bool gmemi_uffd_serve(struct gmem_uffd *uffd, const void *server, const void *instead_of)

@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#include "fill.h"
 #include "memory.h"
 #include "uapi/userfaultfd.h"
 
@@ -35,9 +36,12 @@ struct gmemi_region {
 	struct gmemi_watched *watched;
 	uint64_t offset, length, content, gpa, page_size;
 	enum gmem_strategy strategy; /* FILL or COPY */
+	atomic_bool copies; /* FILL, but new pages may be copied in: nobody else moves pages behind our back, and there is one view */
+	atomic_uint copy_misses;
 	bool minor;	    /* registered for minor faults too: UFFDIO_CONTINUE works */
 	bool zeropage;	    /* UFFDIO_ZEROPAGE works */
 	bool protects, peer;
+	struct gmemi_fill fill; /* how its file is filled; without one, nothing */
 	struct gmemi_pagemap *map;
 	uint64_t map_first;	    /* the region's first page in it */
 	struct gmemi_view *views;   /* under the endpoint's index lock */
@@ -53,6 +57,7 @@ struct gmemi_watched {
 	struct gmem *mem;	     /* NULL = without a file here */
 	struct gmemi_table regions;  /* by offset; under the index lock */
 	struct gmemi_claims content; /* for what has no memory to claim in */
+	atomic_uint claims;	     /* the memory's, and of calls under way */
 };
 
 struct gmemi_fault_counters {
@@ -75,12 +80,13 @@ struct gmem_uffd {
 	/* Held shared from the look at the page map to the end of the kernel's call, and alone from reading an event to having
 	 * marked what it says: whoever was told of pages that are given up may use them anew at once. */
 	pthread_rwlock_t events_lock;
+	pthread_mutex_t events_gate; /* passed on the way to events_lock, so that many who share it keep nobody out */
 	struct gmemi_table views;   /* by hva */
 	struct gmemi_watched fileless;
 	_Atomic uint64_t ranges, length;
 	pthread_mutex_t read_lock;  /* guards what follows */
 	struct uffdi_message batch[GMEMI_BATCH];
-	uint32_t batch_next, batch_count;
+	uint32_t batch_next, batch_known, batch_count; /* told, and known to page maps and tables */
 	uint64_t batch_at;	   /* of a message about a range: how far it has been told */
 	int children[GMEMI_CHILDREN]; /* of owners that forked, where nothing can be poisoned: as long as they are open, nothing
 					is zero */
@@ -95,6 +101,10 @@ void gmemi_uffd_release(struct gmem_uffd *uffd);
 uint64_t gmemi_uffd_remaining(struct gmem_uffd *uffd); /* bytes that are empty in the page map */
 /* The mark of the one pager that serves it: false = there is another. NULL gives it back. */
 bool gmemi_uffd_serve(struct gmem_uffd *uffd, const void *server, const void *instead_of);
+/* events_lock, shared and alone. */
+void gmemi_events_share(struct gmem_uffd *uffd);
+void gmemi_events_own(struct gmem_uffd *uffd);
+void gmemi_events_leave(struct gmem_uffd *uffd);
 /* A fault was resolved so many nanoseconds after it was read. */
 void gmemi_uffd_count_latency(struct gmem_uffd *uffd, uint64_t ns);
 static inline void gmemi_count(_Atomic uint64_t *counter, uint64_t by)
@@ -116,8 +126,11 @@ void gmemi_view_free(struct gmemi_view *view);
 struct gmemi_view *gmemi_index_view(const struct gmem_uffd *uffd, uint64_t address);
 /* The first region that ends behind the offset, NULL = none. */
 struct gmemi_region *gmemi_index_region(const struct gmemi_watched *watched, uint64_t offset);
-/* That of a memory, or NULL; no lock. */
+/* That of a memory, or NULL; no lock. It stays as long as the register lock is held. */
 struct gmemi_watched *gmemi_index_watched(struct gmem_uffd *uffd, struct gmem *mem);
+/* The same, and it stays until it is let go. */
+struct gmemi_watched *gmemi_watched_hold(struct gmem_uffd *uffd, struct gmem *mem);
+void gmemi_watched_let_go(struct gmemi_watched *watched);
 
 /* To touch pages of a region: the one at `offset` of the memory, or NULL. Takes the lock itself. */
 struct gmemi_region *gmemi_region_enter(struct gmem_uffd *uffd, struct gmemi_watched *watched, uint64_t offset);
@@ -139,9 +152,13 @@ static inline uint64_t gmemi_region_page(const struct gmemi_region *region, uint
  * owner is gone), or a code with a sentence. The region is entered. */
 /* Maps what the file has; *done < length with -EFAULT: the file has nothing there. */
 int gmemi_kernel_continue(struct gmem_uffd *uffd, struct gmemi_region *region, uint64_t offset, uint64_t length, uint64_t *done);
-/* Makes pages of a buffer, or of zeros (data NULL), in the first view; those that are there stay: *there counts them. */
+/* Makes pages of a buffer, or of zeros (data NULL), in one view, as far as it reaches; those that are there stay: *there counts them.
+ * -ENOENT, without a sentence: the page behind *done is not mapped in the owner any more. */
 int gmemi_kernel_copy(struct gmem_uffd *uffd, struct gmemi_region *region, uint64_t offset, uint64_t length,
 		      const unsigned char *data, uint64_t *done, uint64_t *there);
+/* The same in a region with one view, up to the first page that is there (-EEXIST) or not mapped (-ENOENT): no sentence. */
+int gmemi_kernel_copy_new(struct gmem_uffd *uffd, struct gmemi_region *region, uint64_t offset, uint64_t length,
+			  const unsigned char *data, uint64_t *done);
 int gmemi_kernel_poison(struct gmem_uffd *uffd, struct gmemi_region *region, uint64_t offset, uint64_t length, uint64_t *done);
 int gmemi_kernel_protect(struct gmem_uffd *uffd, struct gmemi_region *region, uint64_t offset, uint64_t length, bool on);
 void gmemi_kernel_wake(struct gmem_uffd *uffd, struct gmemi_region *region, uint64_t offset, uint64_t length);
@@ -152,6 +169,7 @@ struct gmemi_wanted {
 	enum gmem_resolve how; /* DATA, ZERO, PRESENT or POISON */
 	const unsigned char *data;
 	uint64_t needed, needed_length;
+	bool along; /* ... but in a sequence of faults they are mapped all the same */
 };
 int gmemi_region_resolve(struct gmem_uffd *uffd, struct gmemi_region *region, uint64_t offset, uint64_t length,
 			 const struct gmemi_wanted *wanted, uint64_t *done);

@@ -49,7 +49,15 @@ static int make(struct gmemi_job *job, size_t page, size_t pages, const unsigned
 	if (data)
 		gmemi_count(&c->bytes, bytes - bytes_there);
 	mark_filled(job, page, *did);
-	return r;
+	if (r != -ENOENT)
+		return r;
+	*did += 1; /* unmapped by its owner: as it was */
+	return 0;
+}
+
+static bool makes_zeros(const struct gmemi_job *job, size_t page)
+{
+	return job->wanted->along || gmemi_job_needs(job, page);
 }
 
 static int make_empty(struct gmemi_job *job, size_t page, size_t end, size_t *did)
@@ -60,9 +68,9 @@ static int make_empty(struct gmemi_job *job, size_t page, size_t end, size_t *di
 	if (!zero)
 		return make(job, page, run, gmemi_job_data(job, page), did, &there);
 	run = gmemi_job_one_side(job, page, page + run);
-	if (gmemi_job_needs(job, page) && job->region->zeropage)
+	if (makes_zeros(job, page) && job->region->zeropage)
 		return make(job, page, run, NULL, did, &there);
-	if (gmemi_job_needs(job, page))
+	if (makes_zeros(job, page))
 		return zeros_by_file(job, page, run, did);
 	gmemi_job_leave_zeros(job, page, run);
 	*did = run;
@@ -107,12 +115,15 @@ static int step(struct gmemi_job *job, size_t page, size_t *did)
 
 	*did = 0;
 	run = gmemi_job_run(job, page, end, &state);
-	if (state == GMEMI_PAGE_EMPTY)
-		return job->wanted->how == GMEM_RESOLVE_PRESENT ? gmemi_job_refuse_empty(job, page)
-								 : make_empty(job, page, page + run, did);
+	if (state == GMEMI_PAGE_EMPTY && job->wanted->how != GMEM_RESOLVE_PRESENT)
+		return make_empty(job, page, page + run, did);
 	run = gmemi_job_one_side(job, page, page + run);
-	if (gmemi_job_needs(job, page))
-		return state == GMEMI_PAGE_FILLED ? make_filled(job, page, run, did) : make_discarded(job, page, run, did);
+	if (state == GMEMI_PAGE_FILLED && gmemi_job_needs(job, page))
+		return make_filled(job, page, run, did);
+	if (state == GMEMI_PAGE_DISCARDED && makes_zeros(job, page))
+		return make_discarded(job, page, run, did);
+	if (state == GMEMI_PAGE_EMPTY && gmemi_job_needs(job, page))
+		return gmemi_job_refuse_empty(job, page, page + run);
 	*did = run;
 	return 0;
 }
@@ -125,9 +136,9 @@ int gmemi_job_copy(struct gmemi_job *job, size_t *done)
 	while (r == 0 && *done < job->pages) {
 		size_t did;
 
-		pthread_rwlock_rdlock(&job->uffd->events_lock);
+		gmemi_events_share(job->uffd);
 		r = step(job, *done, &did);
-		pthread_rwlock_unlock(&job->uffd->events_lock);
+		gmemi_events_leave(job->uffd);
 		*done += did;
 	}
 	return r;

@@ -141,7 +141,7 @@ struct gmemi_region *gmemi_index_region(const struct gmemi_watched *watched, uin
 	return at < watched->regions.count ? watched->regions.items[at] : NULL;
 }
 
-struct gmemi_watched *gmemi_index_watched(struct gmem_uffd *uffd, struct gmem *mem)
+static struct gmemi_watched *find_watched(struct gmem_uffd *uffd, struct gmem *mem, unsigned int claims)
 {
 	struct gmemi_watched *watched;
 
@@ -149,8 +149,33 @@ struct gmemi_watched *gmemi_index_watched(struct gmem_uffd *uffd, struct gmem *m
 		return &uffd->fileless;
 	pthread_mutex_lock(&mem->lock);
 	watched = (struct gmemi_watched *)mem->watch;
+	if (watched && watched->uffd == uffd)
+		atomic_fetch_add_explicit(&watched->claims, claims, memory_order_relaxed);
+	else
+		watched = NULL;
 	pthread_mutex_unlock(&mem->lock);
-	return watched && watched->uffd == uffd ? watched : NULL;
+	return watched;
+}
+
+struct gmemi_watched *gmemi_index_watched(struct gmem_uffd *uffd, struct gmem *mem)
+{
+	return find_watched(uffd, mem, 0);
+}
+
+struct gmemi_watched *gmemi_watched_hold(struct gmem_uffd *uffd, struct gmem *mem)
+{
+	return find_watched(uffd, mem, 1);
+}
+
+void gmemi_watched_let_go(struct gmemi_watched *watched)
+{
+	struct gmem_uffd *uffd = watched->uffd;
+
+	if (!watched->mem || atomic_fetch_sub_explicit(&watched->claims, 1, memory_order_acq_rel) > 1)
+		return;
+	gmemi_table_end(&watched->regions);
+	gmemi_free(watched);
+	gmemi_uffd_release(uffd);
 }
 
 static bool enter(struct gmemi_region *region)

@@ -22,6 +22,7 @@ struct gmemi_job {
 	bool fills; /* `fill` has begun */
 	/* GMEM_STRATEGY_FILL, a bit a page: to be mapped; and that holds zeros, whatever it was */
 	uint64_t fresh[GMEMI_BITMAP_WORDS(GMEMI_JOB_PAGES)], zeroed[GMEMI_BITMAP_WORDS(GMEMI_JOB_PAGES)];
+	uint64_t copied[GMEMI_BITMAP_WORDS(GMEMI_JOB_PAGES)]; /* and that the kernel is to make of the buffer */
 };
 
 /* fault_resolve.c */
@@ -58,7 +59,8 @@ int gmemi_job_put(struct gmemi_job *job, size_t page, size_t pages);
 int gmemi_job_put_zeros(struct gmemi_job *job, size_t page, size_t pages);
 /* Empty pages of zeros that nobody needs now cost nothing: whoever comes for them gets them then. */
 void gmemi_job_leave_zeros(const struct gmemi_job *job, size_t page, size_t pages);
-int gmemi_job_refuse_empty(const struct gmemi_job *job, size_t page);
+/* An empty page that is needed has no content yet: -EBADFD. */
+int gmemi_job_refuse_empty(const struct gmemi_job *job, size_t page, size_t end);
 
 /* By each strategy: *done pages from the first on. */
 int gmemi_job_fill(struct gmemi_job *job, size_t *done); /* fault_fill.c */

@@ -16,6 +16,8 @@ struct attempt {
 	const unsigned char *from; /* UFFDIO_COPY */
 	int (*once)(const struct attempt *attempt, uint64_t start, uint64_t length, int64_t *did);
 	const char *name;
+	bool fresh; /* a page that is there ends it: -EEXIST */
+	bool minds_gone; /* -ENOENT ends it: what is made is remembered, and nothing was made there */
 };
 
 static int resolve_once(const struct attempt *attempt, uint64_t start, uint64_t length, int64_t *did)
@@ -58,6 +60,8 @@ static int judge(const struct attempt *attempt, int r, uint64_t start, uint64_t 
 	*skip = 0;
 	switch (r) {
 	case -EEXIST: /* the first page is there: whoever waits for it may not have heard */
+		if (attempt->fresh)
+			return r;
 		wake(attempt->uffd, start, page);
 		*skip = page;
 		*there += page;
@@ -65,6 +69,8 @@ static int judge(const struct attempt *attempt, int r, uint64_t start, uint64_t 
 	case -ENOENT: /* not one range of the kernel's: two neighbours, or gone */
 		if (*length > page)
 			*length = gmemi_round_down(*length / 2 + page - 1, page);
+		else if (attempt->minds_gone)
+			return r;
 		else
 			*skip = page;
 		return 0;
@@ -132,13 +138,13 @@ static bool part_of(struct gmem_uffd *uffd, const struct gmemi_region *region, u
 }
 
 /* In every view. With several of them nothing is done before all of it is, but -EFAULT says where it came. */
-static int attempt_in_views(struct attempt *attempt, const struct gmemi_region *region, uint64_t offset, uint64_t length,
-			    uint64_t *done, uint64_t *there)
+static int attempt_to_the_end(struct attempt *attempt, const struct gmemi_region *region, uint64_t offset, uint64_t length,
+			      uint64_t *done, uint64_t *there)
 {
 	struct part part, other;
 	uint64_t did;
 
-	*done = 0;
+	*done = *there = 0;
 	for (uint32_t i = 0; part_of(attempt->uffd, region, i, offset, length, &part); i++) {
 		int r = attempt_all(attempt, part.hva, part.length, region->page_size, &did, there);
 
@@ -150,6 +156,20 @@ static int attempt_in_views(struct attempt *attempt, const struct gmemi_region *
 	}
 	*done = length;
 	return 0;
+}
+
+/* What comes before a page that the file has not got is done in the other views too. */
+static int attempt_in_views(struct attempt *attempt, const struct gmemi_region *region, uint64_t offset, uint64_t length,
+			    uint64_t *done, uint64_t *there)
+{
+	int r = attempt_to_the_end(attempt, region, offset, length, done, there), failed = 0;
+
+	while (r == -EFAULT && *done) {
+		failed = r;
+		r = attempt_to_the_end(attempt, region, offset, *done, done, there);
+	}
+	*there = gmemi_min(*there, *done); /* of a page once, in however many views */
+	return r == 0 ? failed : r;
 }
 
 int gmemi_kernel_continue(struct gmem_uffd *uffd, struct gmemi_region *region, uint64_t offset, uint64_t length, uint64_t *done)
@@ -174,7 +194,16 @@ int gmemi_kernel_poison(struct gmem_uffd *uffd, struct gmemi_region *region, uin
 	return r;
 }
 
-/* The file gets the page through the first view; the others find it there, or hear of it as of any page that the file has. */
+/* The one that begins at offset. */
+static bool part_at(struct gmem_uffd *uffd, const struct gmemi_region *region, uint64_t offset, uint64_t length, struct part *part)
+{
+	for (uint32_t i = 0; part_of(uffd, region, i, offset, length, part); i++)
+		if (part->offset == offset)
+			return true;
+	return false;
+}
+
+/* The file gets the page through one view; the others find it there, or hear of it as of any page that the file has. */
 int gmemi_kernel_copy(struct gmem_uffd *uffd, struct gmemi_region *region, uint64_t offset, uint64_t length,
 		      const unsigned char *data, uint64_t *done, uint64_t *there)
 {
@@ -185,18 +214,26 @@ int gmemi_kernel_copy(struct gmem_uffd *uffd, struct gmemi_region *region, uint6
 	*done = *there = 0;
 	if (data)
 		attempt = (struct attempt){ .uffd = uffd, .from = data, .once = copy_once, .name = "UFFDIO_COPY" };
-	if (!part_of(uffd, region, 0, offset, length, &part)) {
-		*done = length; /* mapped nowhere any more: nobody can wait for it */
-		return 0;
-	}
-	if (part.offset > offset) {
-		*done = part.offset - offset;
-		return 0;
-	}
+	attempt.minds_gone = true;
+	if (!part_at(uffd, region, offset, length, &part))
+		return -ENOENT;
 	r = attempt_all(&attempt, part.hva, part.length, region->page_size, done, there);
-	for (uint32_t i = 1; part_of(uffd, region, i, offset, *done, &part); i++)
+	for (uint32_t i = 0; part_of(uffd, region, i, offset, *done, &part); i++)
 		wake(uffd, part.hva, part.length);
 	return r;
+}
+
+int gmemi_kernel_copy_new(struct gmem_uffd *uffd, struct gmemi_region *region, uint64_t offset, uint64_t length,
+			  const unsigned char *data, uint64_t *done)
+{
+	struct attempt attempt = { .uffd = uffd, .from = data, .once = copy_once, .name = "UFFDIO_COPY", .fresh = true, .minds_gone = true };
+	uint64_t there = 0;
+	struct part part;
+
+	*done = 0;
+	if (!part_of(uffd, region, 0, offset, length, &part) || part.offset != offset || part.length != length)
+		return -EEXIST;
+	return attempt_all(&attempt, part.hva, part.length, region->page_size, done, &there);
 }
 
 static int protect_part(struct gmem_uffd *uffd, const struct part *part, bool on)

@@ -34,7 +34,7 @@ static int next_message(struct gmem_uffd *uffd, uint32_t most)
 
 	if (uffd->batch_next < uffd->batch_count)
 		return 1;
-	uffd->batch_next = uffd->batch_count = 0;
+	uffd->batch_next = uffd->batch_known = uffd->batch_count = 0;
 	uffd->batch_at = 0;
 	r = read_messages(uffd, uffd->batch, most < GMEMI_BATCH ? most : GMEMI_BATCH);
 	if (r == -EAGAIN || r == 0)
@@ -127,31 +127,58 @@ static bool take_fault(struct gmem_uffd *uffd, const struct uffdi_message *messa
 static bool first_part(struct gmem_uffd *uffd, uint64_t start, uint64_t end, struct gmemi_view **view, uint64_t *from, uint64_t *length)
 {
 	*view = gmemi_index_view(uffd, start);
-	if (!*view || (*view)->hva >= end)
+	if (start >= end || !*view || (*view)->hva >= end)
 		return false;
 	*from = (*view)->hva > start ? (*view)->hva : start;
 	*length = gmemi_min(end, (*view)->hva + (*view)->length) - *from;
 	return true;
 }
 
-/* Zeros from now on, before anybody hears of it. */
-static bool take_removed(struct gmem_uffd *uffd, uint64_t start, uint64_t end, struct gmem_fault *fault)
+/* Of a huge page that is given up in part the kernel clears that part, and it goes on to be what it was. */
+static void whole_pages(const struct gmemi_view *view, uint64_t *from, uint64_t *length)
 {
+	uint64_t size = view->region->page_size, first = *from - view->hva, end = gmemi_round_down(first + *length, size);
+
+	first = gmemi_round_down(first + size - 1, size);
+	*from = view->hva + first;
+	*length = end > first ? end - first : 0;
+}
+
+/* GMEM_STRATEGY_COPY hears of no page that the file has: what madvise() leaves there goes now, before it returns. */
+static void free_removed(struct gmem_uffd *uffd, struct gmemi_region *region, uint64_t offset, uint64_t length)
+{
+	struct gmem *mem = region->watched->mem;
+
+	if (gmemi_region_reenter(uffd, region)) {
+		if (region->strategy == GMEM_STRATEGY_COPY && mem && gmemi_memory_punch(mem, offset, length) < 0)
+			gmemi_tolerated();
+		gmemi_region_leave(region);
+	}
+	gmemi_region_release(region);
+}
+
+/* Zeros from now on, before anybody hears of it: the part at *start, which goes on behind it. False = there is none. */
+static bool mark_removed(struct gmem_uffd *uffd, uint64_t *start, uint64_t end)
+{
+	struct gmemi_region *region = NULL;
+	uint64_t from, length, offset = 0;
 	struct gmemi_view *view;
-	uint64_t from, length;
 	bool found;
 
 	pthread_mutex_lock(&uffd->index_lock);
-	found = first_part(uffd, start, end, &view, &from, &length);
+	found = first_part(uffd, *start, end, &view, &from, &length);
 	if (found) {
-		const struct gmemi_region *region = view->region;
-
-		*fault = describe(view, from, length, GMEM_FAULT_REMOVED);
-		gmemi_pagemap_set(region->map, gmemi_region_page(region, fault->offset), length / region->page_size,
-				  GMEMI_PAGE_DISCARDED);
+		*start = from + length;
+		whole_pages(view, &from, &length);
+		region = view->region;
+		offset = view->offset + (from - view->hva);
+		gmemi_pagemap_set(region->map, gmemi_region_page(region, offset), length / region->page_size, GMEMI_PAGE_DISCARDED);
 		gmemi_count(&uffd->counters.removed, length);
+		gmemi_region_claim(region);
 	}
 	pthread_mutex_unlock(&uffd->index_lock);
+	if (found)
+		free_removed(uffd, region, offset, length);
 	return found;
 }
 
@@ -188,8 +215,28 @@ static int cut_out(struct gmem_uffd *uffd, struct gmemi_view **view, uint64_t fr
 	return split(uffd, *view, from + length);
 }
 
-/* 1 = told, 0 = nothing there any more. to = UINT64_MAX: unmapped; else where it is now. */
-static int take_moved(struct gmem_uffd *uffd, uint64_t start, uint64_t end, uint64_t to, struct gmem_fault *fault)
+/* All of it, before anybody hears of a part. */
+static int move(struct gmem_uffd *uffd, uint64_t start, uint64_t end, uint64_t to)
+{
+	struct gmemi_view *view;
+	uint64_t from, length;
+	int r = 0;
+
+	pthread_mutex_lock(&uffd->index_lock);
+	while (r == 0 && first_part(uffd, start, end, &view, &from, &length)) {
+		r = cut_out(uffd, &view, from, length);
+		if (r < 0)
+			break;
+		gmemi_index_remove_view(uffd, view);
+		view->hva = to + (from - start);
+		r = gmemi_index_add_view(uffd, view); /* it has just left a place */
+	}
+	pthread_mutex_unlock(&uffd->index_lock);
+	return r;
+}
+
+/* 1 = told, 0 = nothing there any more. */
+static int take_unmapped(struct gmem_uffd *uffd, uint64_t start, uint64_t end, struct gmem_fault *fault)
 {
 	struct gmemi_view *view;
 	uint64_t from, length;
@@ -199,23 +246,32 @@ static int take_moved(struct gmem_uffd *uffd, uint64_t start, uint64_t end, uint
 	if (first_part(uffd, start, end, &view, &from, &length)) {
 		r = cut_out(uffd, &view, from, length);
 		if (r == 0) {
-			*fault = describe(view, from, length, to == UINT64_MAX ? GMEM_FAULT_UNMAPPED : GMEM_FAULT_MOVED);
+			*fault = describe(view, from, length, GMEM_FAULT_UNMAPPED);
 			gmemi_index_remove_view(uffd, view);
 			r = 1;
 		}
-	} else {
-		view = NULL;
-	}
-	if (r == 1 && to != UINT64_MAX) {
-		view->hva = fault->hva = to + (from - start);
-		if (gmemi_index_add_view(uffd, view) < 0) /* room was made when it was cut out, and it has just left a place */
-			r = -ENOMEM;
-		view = NULL;
 	}
 	pthread_mutex_unlock(&uffd->index_lock);
-	if (r == 1 && view)
+	if (r == 1)
 		gmemi_view_free(view);
 	return r;
+}
+
+/* Of what has been marked or moved already. */
+static int tell_part(struct gmem_uffd *uffd, uint64_t start, uint64_t end, enum gmem_fault_kind kind, struct gmem_fault *fault)
+{
+	struct gmemi_view *view;
+	uint64_t from, length = 0;
+
+	pthread_mutex_lock(&uffd->index_lock);
+	while (length == 0 && first_part(uffd, start, end, &view, &from, &length)) {
+		start = from + length;
+		whole_pages(view, &from, &length);
+		if (length)
+			*fault = describe(view, from, length, kind);
+	}
+	pthread_mutex_unlock(&uffd->index_lock);
+	return length != 0;
 }
 
 /* --- fork ------------------------------------------------------------------------------------------------------------- */
@@ -271,23 +327,47 @@ static int take_forked(struct gmem_uffd *uffd, int child, struct gmem_fault *fau
 
 /* --- messages --------------------------------------------------------------------------------------------------------- */
 
+/* What the kernel goes on with as soon as it has been read is known to maps and tables before anybody is told of it. */
+static int learn(struct gmem_uffd *uffd, const struct uffdi_message *message)
+{
+	uint64_t start = message->range.start;
+
+	if (message->event == UFFDI_EVENT_REMAP)
+		return move(uffd, message->remap.from, message->remap.from + message->remap.length, message->remap.to);
+	while (message->event == UFFDI_EVENT_REMOVE && mark_removed(uffd, &start, message->range.end))
+		;
+	return 0;
+}
+
+static int learn_all(struct gmem_uffd *uffd)
+{
+	int r = 0;
+
+	while (r == 0 && uffd->batch_known < uffd->batch_count) {
+		r = learn(uffd, &uffd->batch[uffd->batch_known]);
+		if (r == 0)
+			uffd->batch_known++;
+	}
+	return r;
+}
+
 /* A range is told view by view. 1 = *fault is set, 0 = the message is done. */
 static int take_range(struct gmem_uffd *uffd, const struct uffdi_message *message, struct gmem_fault *fault)
 {
 	bool moved = message->event == UFFDI_EVENT_REMAP;
-	uint64_t start = moved ? message->remap.from : message->range.start;
+	uint64_t start = moved ? message->remap.to : message->range.start;
 	uint64_t end = moved ? start + message->remap.length : message->range.end;
 	uint64_t at = start + uffd->batch_at;
 	int r;
 
 	if (at >= end)
 		return 0;
-	if (message->event == UFFDI_EVENT_REMOVE)
-		r = take_removed(uffd, at, end, fault);
+	if (message->event == UFFDI_EVENT_UNMAP)
+		r = take_unmapped(uffd, at, end, fault);
 	else
-		r = take_moved(uffd, at, end, moved ? message->remap.to + uffd->batch_at : UINT64_MAX, fault);
+		r = tell_part(uffd, at, end, moved ? GMEM_FAULT_MOVED : GMEM_FAULT_REMOVED, fault);
 	if (r == 1)
-		uffd->batch_at = (moved ? fault->hva - message->remap.to : fault->hva - start) + fault->length;
+		uffd->batch_at = fault->hva - start + fault->length;
 	return r;
 }
 
@@ -326,18 +406,20 @@ int gmemi_uffd_read(struct gmem_uffd *uffd, struct gmem_fault *faults, uint32_t 
 	int r = 1;
 
 	pthread_mutex_lock(&uffd->read_lock);
-	pthread_rwlock_wrlock(&uffd->events_lock);
-	while (r == 1 && got < count) {
-		r = next_message(uffd, count - got);
+	gmemi_events_own(uffd);
+	while (r == 1 && got < count) { /* one read() of the kernel is enough: what comes meanwhile keeps the fd readable */
+		r = got && uffd->batch_next == uffd->batch_count ? 0 : next_message(uffd, count - got);
 		if (r != 1)
 			break;
-		r = take(uffd, &faults[got]);
+		r = learn_all(uffd);
+		if (r == 0 || uffd->batch_next < uffd->batch_known)
+			r = take(uffd, &faults[got]);
 		if (r == 1)
 			got++;
 		else if (r == 0)
 			r = 1;
 	}
-	pthread_rwlock_unlock(&uffd->events_lock);
+	gmemi_events_leave(uffd);
 	pthread_mutex_unlock(&uffd->read_lock);
 	if (got)
 		gmemi_tolerated();

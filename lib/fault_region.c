@@ -14,14 +14,36 @@ int gmemi_view_unregister(struct gmem_uffd *uffd, const struct gmemi_view *view)
 	struct uffdi_range range = { .start = view->hva, .length = view->length };
 	int r = gmemi_sys_ioctl(uffd->fd, UFFDI_UNREGISTER, &range);
 
-	return r < 0 ? gmemi_failed(r, "UFFDIO_UNREGISTER", NULL) : 0;
+	if (r < 0)
+		return gmemi_failed(r, "UFFDIO_UNREGISTER", NULL);
+	if (view->mapping) /* where it cannot be passed on, a child's copy of the memory has nothing to unmap there */
+		(void)gmemi_sys_advise((void *)(uintptr_t)view->hva, view->length, MADV_DOFORK);
+	return 0;
 }
 
-/* The memory ends while somebody may be waiting in a fault of it: he must not see zeros, so the mapping is closed first. */
-static void close_view(struct gmem_uffd *uffd, const struct gmemi_view *view)
+/* Nobody can read there any more; false = no way to do that. */
+static bool shut(const struct gmemi_view *view)
 {
-	(void)gmemi_sys_protect((void *)(uintptr_t)view->hva, view->length, PROT_NONE);
-	(void)gmemi_view_unregister(uffd, view);
+	void *at = (void *)(uintptr_t)view->hva;
+
+	return gmemi_sys_protect(at, view->length, PROT_NONE) == 0 ||
+	       gmemi_sys_map(at, view->length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0, &at) == 0;
+}
+
+/* The memory ends while somebody may be waiting in a fault of it: he must not see zeros, so the mapping is shut first, and
+ * stays watched, with the fd, where it cannot be. */
+static bool close_view(struct gmem_uffd *uffd, const struct gmemi_view *view)
+{
+	struct uffdi_range range = { .start = view->hva, .length = view->length };
+
+	if (!shut(view)) {
+		gmemi_uffd_claim(uffd);
+		return false;
+	}
+	if (gmemi_view_unregister(uffd, view) < 0)
+		gmemi_tolerated();
+	(void)gmemi_sys_ioctl(uffd->fd, UFFDI_WAKE, &range); /* what is not watched any more has woken nobody */
+	return true;
 }
 
 /* --- regions ---------------------------------------------------------------------------------------------------------- */
@@ -61,8 +83,9 @@ void gmemi_region_end(struct gmem_uffd *uffd, struct gmemi_region *region, bool 
 {
 	struct gmemi_view *views = gmemi_region_take_out(uffd, region);
 
-	for (const struct gmemi_view *view = views; close && view; view = view->next)
-		close_view(uffd, view);
+	for (struct gmemi_view *view = views; close && view; view = view->next)
+		if (!close_view(uffd, view))
+			view->mapping = NULL; /* held for good */
 	gmemi_views_free(views);
 	gmemi_region_release(region);
 }
@@ -111,23 +134,16 @@ static void filled(struct gmemi_watch *watch, uint64_t offset, uint64_t length)
 	}
 }
 
-static void end_watched(struct gmemi_watched *watched)
-{
-	struct gmem_uffd *uffd = watched->uffd;
-
-	gmemi_table_end(&watched->regions);
-	gmemi_free(watched);
-	gmemi_uffd_release(uffd);
-}
-
 /* gmem_destroy(). In a forked child the kernel's userfaultfd is the parent's: nothing is said to it. */
 static void leave(struct gmemi_watch *watch)
 {
 	struct gmemi_watched *watched = (struct gmemi_watched *)watch;
 	struct gmem_uffd *uffd = watched->uffd;
 
-	if (gmemi_vm_forked(uffd->vm))
-		return; /* and the copies stay: they may be in the middle of anything */
+	if (gmemi_vm_forked(uffd->vm)) {
+		gmemi_uffd_release(uffd); /* the copies stay: they may be in the middle of anything */
+		return;
+	}
 	pthread_mutex_lock(&uffd->register_lock);
 	while (watched->regions.count) {
 		struct gmemi_region *region = watched->regions.items[watched->regions.count - 1];
@@ -136,32 +152,31 @@ static void leave(struct gmemi_watch *watch)
 	}
 	gmemi_watch_end(watched->mem);
 	pthread_mutex_unlock(&uffd->register_lock);
-	end_watched(watched);
+	gmemi_watched_let_go(watched);
 }
 
-static struct gmemi_watched *new_watched(struct gmem_uffd *uffd, struct gmem *mem)
+static int new_watched(struct gmem_uffd *uffd, struct gmem *mem, struct gmemi_watched **result)
 {
 	struct gmemi_watched *watched = gmemi_alloc(1, sizeof(*watched));
+	int r;
 
 	if (!watched)
-		return NULL;
+		return -ENOMEM;
 	*watched = (struct gmemi_watched){ .watch = { covers, filled, leave }, .uffd = uffd, .mem = mem };
-	if (gmemi_watch_begin(mem, &watched->watch) < 0) {
-		gmemi_free(watched);
-		return NULL;
-	}
+	atomic_init(&watched->claims, 1);
 	gmemi_uffd_claim(uffd);
-	return watched;
+	r = gmemi_watch_begin(mem, &watched->watch);
+	if (r < 0)
+		gmemi_watched_let_go(watched);
+	else
+		*result = watched;
+	return r;
 }
 
 int gmemi_watched_for(struct gmem_uffd *uffd, struct gmem *mem, struct gmemi_watched **watched)
 {
 	*watched = gmemi_index_watched(uffd, mem);
-	if (!*watched)
-		*watched = new_watched(uffd, mem);
-	if (*watched)
-		return 0;
-	return mem->watch ? -EBUSY : -ENOMEM; /* with a sentence by now */
+	return *watched ? 0 : new_watched(uffd, mem, watched);
 }
 
 void gmemi_watched_drop_if_unused(struct gmemi_watched *watched)
@@ -169,7 +184,7 @@ void gmemi_watched_drop_if_unused(struct gmemi_watched *watched)
 	if (!watched->mem || watched->regions.count)
 		return;
 	gmemi_watch_end(watched->mem);
-	end_watched(watched);
+	gmemi_watched_let_go(watched);
 }
 
 int gmemi_region_punch(struct gmemi_region *region, enum gmemi_page_state unwanted)

@@ -98,6 +98,8 @@ static int watch_mappings(struct gmem_uffd *uffd, struct gmemi_region *region)
 
 	if (r < 0)
 		return r;
+	if (count > 1)
+		atomic_store(&region->copies, false);
 	for (uint32_t i = 0; i < count; i++) {
 		if (r == 0)
 			r = watch_mapping(uffd, region, mappings[i]);
@@ -196,6 +198,8 @@ static int do_register(struct gmem_uffd *uffd, struct gmem *mem, uint64_t offset
 		gmemi_region_believe_strategy(region, mem, (enum gmem_strategy)opts->strategy);
 	else
 		r = gmemi_region_choose_strategy(region, mem, (enum gmem_strategy)opts->strategy);
+	if (r == 0 && mem)
+		r = gmemi_fill_begin(&region->fill, mem, 0, false);
 	if (r == 0)
 		r = enlist(uffd, mem, region, opts->hva);
 	if (r < 0) {

@@ -50,10 +50,19 @@ size_t gmemi_job_alike(const struct gmemi_job *job, size_t page, size_t end, boo
 	return at - page;
 }
 
+/* What was found out when the range was registered holds, but of a file that others may have changed. */
+static int begin_fill(struct gmemi_job *job)
+{
+	if (gmemi_job_memory(job)->imported)
+		return gmemi_fill_begin(&job->fill, gmemi_job_memory(job), 0, false);
+	job->fill = job->region->fill;
+	return 0;
+}
+
 static int put(struct gmemi_job *job, uint64_t offset, const unsigned char *data, uint64_t length)
 {
 	uint64_t done;
-	int r = job->fills ? 0 : gmemi_fill_begin(&job->fill, gmemi_job_memory(job), 0, false);
+	int r = job->fills ? 0 : begin_fill(job);
 
 	job->fills = r == 0;
 	return r < 0 ? r : gmemi_fill_put(&job->fill, offset, data, length, &done);
@@ -85,8 +94,12 @@ void gmemi_job_leave_zeros(const struct gmemi_job *job, size_t page, size_t page
 		gmemi_pagemap_change(job->region->map, gmemi_job_page(job, page + i), GMEMI_PAGE_EMPTY, GMEMI_PAGE_DISCARDED);
 }
 
-int gmemi_job_refuse_empty(const struct gmemi_job *job, size_t page)
+int gmemi_job_refuse_empty(const struct gmemi_job *job, size_t page, size_t end)
 {
+	while (page < end && !gmemi_job_needs(job, page))
+		page++;
+	if (page == end)
+		return 0;
 	return gmemi_refuse(-EBADFD, "the page at 0x%llx is empty: its content has not come yet",
 			    (unsigned long long)gmemi_job_offset(job, page));
 }
@@ -193,7 +206,7 @@ static int resolve(struct gmem_uffd *uffd, struct gmemi_watched *watched, uint64
 	return r;
 }
 
-/* -EINVAL, or what the memory is to this endpoint. */
+/* -EINVAL, or what the memory is to this endpoint, held. */
 static int check_range(struct gmem_uffd *uffd, struct gmem *mem, uint64_t offset, uint64_t length, struct gmemi_watched **watched)
 {
 	int r = gmemi_uffd_check(uffd);
@@ -204,14 +217,14 @@ static int check_range(struct gmem_uffd *uffd, struct gmem *mem, uint64_t offset
 		r = gmemi_range_check(offset, length, gmemi_sys_page_size(), UINT64_MAX);
 	if (r < 0)
 		return r;
-	*watched = gmemi_index_watched(uffd, mem);
+	*watched = gmemi_watched_hold(uffd, mem);
 	return *watched ? 0 : gmemi_refuse(-ENOENT, "this endpoint watches nothing of the memory");
 }
 
 int gmem_uffd_resolve(struct gmem_uffd *uffd, struct gmem *mem, uint64_t offset, uint64_t length, enum gmem_resolve how,
 		      const void *data, uint64_t *done)
 {
-	struct gmemi_watched *watched;
+	struct gmemi_watched *watched = NULL;
 	uint64_t so_far = 0;
 	int r;
 
@@ -223,6 +236,8 @@ int gmem_uffd_resolve(struct gmem_uffd *uffd, struct gmem *mem, uint64_t offset,
 		r = gmemi_refuse(-EINVAL, "data is NULL");
 	if (r == 0)
 		r = resolve(uffd, watched, offset, length, how, how == GMEM_RESOLVE_DATA ? data : NULL, &so_far);
+	if (watched)
+		gmemi_watched_let_go(watched);
 	if (done)
 		*done = so_far;
 	return r;
@@ -250,7 +265,7 @@ static int protect_in_region(struct gmem_uffd *uffd, struct gmemi_watched *watch
 
 int gmem_uffd_protect(struct gmem_uffd *uffd, struct gmem *mem, uint64_t offset, uint64_t length, int on, uint64_t *done)
 {
-	struct gmemi_watched *watched;
+	struct gmemi_watched *watched = NULL;
 	uint64_t so_far = 0, did;
 	int r;
 
@@ -260,6 +275,8 @@ int gmem_uffd_protect(struct gmem_uffd *uffd, struct gmem *mem, uint64_t offset,
 		r = gmemi_refuse(-EINVAL, "on is %d, neither 0 nor 1", on);
 	for (; r == 0 && so_far < length; so_far += did)
 		r = protect_in_region(uffd, watched, offset + so_far, length - so_far, on, &did);
+	if (watched)
+		gmemi_watched_let_go(watched);
 	if (done)
 		*done = so_far;
 	return r;

@@ -55,6 +55,7 @@ int gmemi_region_choose_strategy(struct gmemi_region *region, struct gmem *mem, 
 	region->minor = row->mechanism == GMEM_MECH_UFFD_CONTINUE;
 	region->strategy = region->minor ? GMEM_STRATEGY_FILL : GMEM_STRATEGY_COPY;
 	region->zeropage = wish.backing != GMEM_BACKING_HUGETLB;
+	region->copies = region->minor && region->zeropage && wanted == GMEM_STRATEGY_AUTO;
 	if (region->minor)
 		return has_missing(mem->vm, wish.backing)
 			       ? 0

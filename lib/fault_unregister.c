@@ -18,6 +18,21 @@ static struct gmemi_region *next_region(struct gmem_uffd *uffd, const struct gme
 	return region && region->offset < end ? region : NULL;
 }
 
+/* Would somebody read zeros for content that has not come? Not where nothing is mapped any more, or nobody is left. */
+static bool leaves_zeros(struct gmem_uffd *uffd, const struct gmemi_region *region)
+{
+	uint64_t empty = 0;
+
+	if (atomic_load(&uffd->owner_gone))
+		return false;
+	pthread_mutex_lock(&uffd->index_lock);
+	for (const struct gmemi_view *view = region->views; view && !empty; view = view->next)
+		empty = gmemi_pagemap_count_empty(region->map, gmemi_region_page(region, view->offset),
+						  view->length / region->page_size);
+	pthread_mutex_unlock(&uffd->index_lock);
+	return empty;
+}
+
 static int check_unregister(struct gmem_uffd *uffd, const struct gmemi_watched *watched, uint64_t offset, uint64_t length)
 {
 	const struct gmemi_region *region = next_region(uffd, watched, offset, offset + length);
@@ -25,12 +40,10 @@ static int check_unregister(struct gmem_uffd *uffd, const struct gmemi_watched *
 	if (!region)
 		return gmemi_refuse(-ENOENT, "nothing in the range is watched");
 	for (; region; region = next_region(uffd, watched, region->offset + region->length, offset + length)) {
-		uint64_t pages = region->length / region->page_size;
-
 		if (!gmemi_range_contains(offset, length, region->offset, region->length))
 			return gmemi_refuse(-EINVAL, "the region from 0x%llx on, of 0x%llx bytes, lies only partly in the range",
 					    (ull)region->offset, (ull)region->length);
-		if (gmemi_pagemap_count_empty(region->map, region->map_first, pages))
+		if (leaves_zeros(uffd, region))
 			return gmemi_refuse(-EBUSY, "pages of the region from 0x%llx on are empty, and would become zeros", (ull)region->offset);
 	}
 	return 0;
@@ -46,8 +59,8 @@ static int unregister_region(struct gmem_uffd *uffd, struct gmemi_region *region
 		return r;
 	for (view = region->views; r == 0 && view; view = view->next)
 		r = gmemi_view_unregister(uffd, view);
-	if (r < 0 && !(r == -ENOMEM && region->peer)) /* which says that the owner's address space has ended, with everything in it */
-		return r;
+	if (r < 0 && !region->peer)
+		return r; /* a peer's address space may have ended, or have changed: then nothing is watched there */
 	gmemi_region_end(uffd, region, false);
 	return 0;
 }

@@ -210,6 +210,8 @@ int gmem_get_fd(const struct gmem *mem, enum gmem_fd_kind kind)
 	r = gmemi_memory_check(mem);
 	if (r == 0)
 		r = find_fd(mem, kind);
+	if (r >= 0 && kind == GMEM_FD_PAGE_MAP)
+		atomic_store(&((struct gmem *)(uintptr_t)mem)->map_lent, true);
 	if (r >= 0 && kind != GMEM_FD_PAGE_MAP)
 		gmemi_memory_expose((struct gmem *)(uintptr_t)mem); /* const to the caller: what it says of the memory stays the same */
 	return r;

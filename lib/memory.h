@@ -53,6 +53,7 @@ struct gmem {
 	struct gmemi_claims content; /* with a page map: of who stores and marks pages, or marks and frees them */
 	pthread_mutex_t lock;	   /* guards the next five */
 	struct gmemi_mapping *mappings;
+	atomic_bool map_lent;	   /* others may change the page map */
 	bool imported;		   /* others may have the same open file, and change its flags */
 	bool exposed;		   /* somebody besides the library's own calls may touch the pages */
 	struct gmemi_watch *watch; /* NULL = nobody watches */

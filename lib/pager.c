@@ -3,7 +3,6 @@
 #include "pager.h"
 
 #include <string.h>
-#include <sys/epoll.h>
 
 #include "alloc.h"
 #include "err.h"
@@ -75,14 +74,11 @@ static int open_fds(struct gmem_pager *pager)
 {
 	int r;
 
-	pager->epoll = gmemi_sys_epoll();
 	pager->timer = gmemi_sys_timer();
 	pager->wakeup = gmemi_sys_eventfd();
-	r = pager->epoll < 0 ? pager->epoll : pager->timer < 0 ? pager->timer : pager->wakeup;
+	r = pager->timer < 0 ? pager->timer : pager->wakeup;
 	if (r >= 0)
-		r = gmemi_sys_epoll_add(pager->epoll, pager->timer, EPOLLIN, GMEMI_TAG_TIMER);
-	if (r >= 0)
-		r = gmemi_sys_epoll_add(pager->epoll, pager->wakeup, EPOLLIN, GMEMI_TAG_WAKEUP);
+		r = gmemi_wait_begin(pager, &pager->epoll);
 	return r < 0 ? gmemi_failed(r, "making what the pager waits on", NULL) : 0;
 }
 

@@ -2,7 +2,7 @@
 /* Floor 5: the pager. pager.c makes, starts and stops it, pager_endpoint.c knows what it serves, pager_serve.c waits for
  * events, pager_fault.c makes requests of page faults, pager_list.c has them, pager_request.c carries them out,
  * pager_background.c is what nobody waits for, pager_late.c takes what comes by itself, pager_finish.c is what the program
- * asks for, pager_place.c is about where threads run. */
+ * asks for, pager_wait.c is what threads wait on, pager_place.c is about where threads run. */
 #ifndef GMEMI_PAGER_H
 #define GMEMI_PAGER_H
 
@@ -51,6 +51,7 @@ struct gmemi_request {
 	uint32_t tries, faults, serial;
 	int32_t early;			 /* the source has refused before its read returned; 0 = it has not */
 	int32_t error;			 /* its last code */
+	bool along; /* in a sequence of faults: pages of it that are zeros, or there, are mapped too */
 	enum gmemi_request_state state;
 };
 
@@ -100,9 +101,12 @@ struct gmemi_seat {
 	uint64_t room;
 	bool own; /* a thread of the pager's */
 	pthread_t thread;
-	uint64_t placed_on; /* CPU + 1, of the last two looks; 0 = nowhere */
+	int epoll; /* of its own, or -1 */
+	_Atomic uint64_t placed_on; /* CPU + 1, of the last two looks; 0 = nowhere */
 	uint64_t seen_on;
 	uint32_t faults;
+	uint32_t batch; /* events that came the last time, below the most that are read at a time */
+	uint32_t eager; /* how often more the next fault is looked for before the thread waits for one */
 };
 
 struct gmem_pager {
@@ -161,8 +165,10 @@ void gmemi_endpoint_changed(struct gmemi_endpoint *endpoint);
 void gmemi_endpoint_came(struct gmemi_endpoint *endpoint);
 /* Looks, if it is time. */
 void gmemi_endpoint_look(struct gmemi_endpoint *endpoint, uint64_t now);
-/* There may be room again for faults that wait in the kernel. */
+/* A thread is woken for events only when they come (with EPOLLET: else each would wake another thread for nothing): those that
+ * were not read then have to be asked for. If there is room again for faults that wait in the kernel; or in any case. */
 void gmemi_endpoint_hear_again(struct gmemi_endpoint *endpoint); /* held */
+void gmemi_endpoint_rearm(struct gmemi_endpoint *endpoint);
 /* What it has counted here. */
 struct gmemi_past gmemi_endpoint_past(const struct gmemi_endpoint *endpoint);
 int gmemi_endpoint_tell(struct gmemi_endpoint *endpoint, enum gmem_pager_event_kind kind, const struct gmemi_request *about, int error);
@@ -176,8 +182,17 @@ bool gmemi_pager_is_inside(const struct gmem_pager *pager); /* the calling threa
 const struct gmem_pager *gmemi_pager_go_inside(const struct gmem_pager *pager);
 void gmemi_pager_go_outside(const struct gmem_pager *before);
 
-/* pager_fault.c: reads events of the endpoint and serves them. How many. */
-int gmemi_endpoint_serve(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint);
+/* pager_wait.c; the pager's lock is held but where a call takes it */
+int gmemi_wait_begin(const struct gmem_pager *pager, int *epoll); /* a new epoll, on everything that there is */
+void gmemi_wait_apart(struct gmemi_seat *seat);			  /* for a new thread: by itself, if that is good */
+int gmemi_wait_on(const struct gmemi_seat *seat);		  /* no lock */
+int gmemi_wait_add(const struct gmemi_endpoint *endpoint);
+void gmemi_wait_remove(const struct gmemi_endpoint *endpoint);
+int gmemi_wait_rearm(const struct gmemi_endpoint *endpoint); /* takes it */
+
+/* pager_fault.c: reads events of the endpoint and serves them. How many. Not drained: there may be more, and nobody will be
+ * woken for those. */
+int gmemi_endpoint_serve(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, bool *drained);
 
 /* pager_list.c, pager_request.c: the endpoint's lock is held where it says so */
 struct gmemi_request *gmemi_request_get(struct gmemi_endpoint *endpoint);			   /* held */
@@ -197,6 +212,7 @@ void gmemi_request_try(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint,
 /* Maps what is there for whoever waits. */
 void gmemi_request_present(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, struct gmemi_request *request);
 /* Asks the source for what is queued, in this thread, which may have to wait in it. */
+bool gmemi_request_is_queued(struct gmemi_endpoint *endpoint);
 void gmemi_request_run_queue(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint);
 /* Those whose region is gone. */
 void gmemi_request_drop_gone(struct gmemi_endpoint *endpoint); /* held */

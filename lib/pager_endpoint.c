@@ -4,7 +4,6 @@
 
 #include <stddef.h>
 #include <string.h>
-#include <sys/epoll.h>
 
 #include "alloc.h"
 #include "err.h"
@@ -91,8 +90,14 @@ static int enter_table(struct gmem_pager *pager, struct gmemi_endpoint *endpoint
 		while (pager->table[index])
 			index++;
 		endpoint->tag = (uint64_t)++pager->generation << 32 | index;
+		r = gmemi_wait_add(endpoint);
+		r = r < 0 ? gmemi_failed(r, "EPOLL_CTL_ADD", "fs.epoll.max_user_watches?") : 0;
+	}
+	if (r == 0) {
 		pager->table[index] = endpoint;
 		pager->table_count++;
+	} else {
+		endpoint->tag = 0;
 	}
 	pthread_mutex_unlock(&pager->lock);
 	return r;
@@ -170,11 +175,11 @@ bool gmemi_endpoint_end(struct gmemi_endpoint *endpoint)
 		pager->table[INDEX(endpoint->tag)] = NULL;
 		pager->table_count--;
 		atomic_fetch_or(&endpoint->claims, GMEMI_ENDED);
+		gmemi_wait_remove(endpoint);
 	}
 	pthread_mutex_unlock(&pager->lock);
 	if (!mine)
 		return false;
-	(void)gmemi_sys_epoll_remove(pager->epoll, endpoint->uffd->fd); /* there it is: this cannot fail */
 	gmemi_endpoint_changed(endpoint);
 	gmemi_endpoint_leave(endpoint); /* the table's claim: the caller has one of its own */
 	return true;
@@ -262,10 +267,18 @@ void gmemi_endpoint_hear_again(struct gmemi_endpoint *endpoint)
 {
 	if (!endpoint->deaf || !endpoint->unused || atomic_load(&endpoint->claims) & GMEMI_ENDED)
 		return;
-	if (gmemi_sys_epoll_change(endpoint->pager->epoll, endpoint->uffd->fd, EPOLLIN, endpoint->tag) == 0)
+	if (gmemi_wait_rearm(endpoint) == 0)
 		endpoint->deaf = false;
 	else
 		gmemi_pager_want(endpoint, gmemi_sys_now() + HEAR_AGAIN);
+}
+
+void gmemi_endpoint_rearm(struct gmemi_endpoint *endpoint)
+{
+	pthread_mutex_lock(&endpoint->lock);
+	endpoint->deaf = true;
+	gmemi_endpoint_hear_again(endpoint);
+	pthread_mutex_unlock(&endpoint->lock);
 }
 
 /* --- public calls ------------------------------------------------------------------------------------------------------- */
@@ -309,9 +322,6 @@ static int begin_serving(struct gmem_pager *pager, struct gmemi_endpoint *endpoi
 
 	if (r < 0)
 		return r;
-	r = gmemi_sys_epoll_add(pager->epoll, endpoint->uffd->fd, EPOLLIN, endpoint->tag);
-	if (r < 0)
-		return gmemi_failed(r, "EPOLL_CTL_ADD", "fs.epoll.max_user_watches?");
 	if (endpoint->rate)
 		gmemi_pager_want(endpoint, 0);
 	return 0;

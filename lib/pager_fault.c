@@ -2,8 +2,6 @@
 /* Page faults become requests: how much around the page, and whether somebody has asked for it already. */
 #include "pager.h"
 
-#include <sys/epoll.h>
-
 #include "err.h"
 #include "range.h"
 #include "sys.h"
@@ -45,6 +43,12 @@ static struct window wish(struct gmemi_endpoint *endpoint, uint64_t offset, cons
 	return (struct window){ gmemi_round_down(offset, size), size };
 }
 
+/* In a sequence, pages of zeros come along as well, and those that are there: by itself each of them would be a fault. */
+static bool takes_along(const struct gmemi_endpoint *endpoint, const struct gmemi_stream *stream)
+{
+	return endpoint->pager->around_mode != GMEM_AROUND_NONE && stream->length >= IN_SEQUENCE;
+}
+
 static bool is_empty(const struct gmemi_region *region, uint64_t offset)
 {
 	return gmemi_pagemap_get(region->map, gmemi_region_page(region, offset)) == GMEMI_PAGE_EMPTY;
@@ -66,14 +70,31 @@ static struct window cut(const struct gmemi_region *region, uint64_t offset, str
 }
 
 /* The lock is held. */
-static struct window around(struct gmemi_endpoint *endpoint, const struct gmemi_region *region, const struct gmem_fault *fault)
+static struct window around(struct gmemi_endpoint *endpoint, const struct gmemi_region *region, const struct gmem_fault *fault, bool *along)
 {
 	struct gmemi_stream *stream = stream_at(endpoint, fault->hva);
 	struct window window = cut(region, fault->offset, wish(endpoint, fault->offset, stream));
 
 	if (gmemi_request_at(endpoint, region, window.offset, window.length))
 		window = (struct window){ fault->offset, region->page_size };
+	*along = takes_along(endpoint, stream);
 	stream->end = fault->hva + (window.offset + window.length - fault->offset);
+	stream->length++;
+	return window;
+}
+
+/* Of pages that are there, or were given up: what lies behind the page in the same state. The lock is held. */
+static struct window behind(struct gmemi_endpoint *endpoint, const struct gmemi_region *region, const struct gmem_fault *fault, bool *along)
+{
+	struct gmemi_stream *stream = stream_at(endpoint, fault->hva);
+	struct window window = { fault->offset, region->page_size };
+
+	*along = takes_along(endpoint, stream);
+	if (*along)
+		window = cut(region, fault->offset, (struct window){ fault->offset, SEQUENTIAL });
+	if (gmemi_request_at(endpoint, region, window.offset, window.length))
+		window.length = region->page_size;
+	stream->end = fault->hva + window.length;
 	stream->length++;
 	return window;
 }
@@ -86,6 +107,7 @@ static void bring_in(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, s
 {
 	struct gmemi_request *other;
 	struct window window;
+	bool along;
 
 	pthread_mutex_lock(&endpoint->lock);
 	other = gmemi_request_at(endpoint, region, fault->offset, region->page_size);
@@ -96,8 +118,9 @@ static void bring_in(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, s
 		gmemi_region_leave(region);
 		return;
 	}
-	window = around(endpoint, region, fault);
+	window = around(endpoint, region, fault, &along);
 	gmemi_request_begin(endpoint, request, region, window.offset, window.length, now);
+	request->along = along;
 	gmemi_request_need(endpoint, request, fault->offset, region->page_size, now);
 	endpoint->cursor = fault->hva;
 	endpoint->complete = false;
@@ -112,8 +135,13 @@ static void bring_in(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, s
 static void show(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, struct gmemi_region *region, const struct gmem_fault *fault,
 		 struct gmemi_request *request, uint64_t now)
 {
+	struct window window;
+	bool along;
+
 	pthread_mutex_lock(&endpoint->lock);
-	gmemi_request_begin(endpoint, request, region, fault->offset, region->page_size, now);
+	window = behind(endpoint, region, fault, &along);
+	gmemi_request_begin(endpoint, request, region, window.offset, window.length, now);
+	request->along = along;
 	gmemi_request_need(endpoint, request, fault->offset, region->page_size, now);
 	gmemi_region_leave(region);
 	gmemi_request_present(seat, endpoint, request); /* gives the lock back */
@@ -169,18 +197,22 @@ static uint32_t get_requests(struct gmemi_endpoint *endpoint, struct gmemi_reque
 	uint32_t count = 0;
 
 	pthread_mutex_lock(&endpoint->lock);
-	if (!endpoint->unused)
-		gmemi_request_drop_gone(endpoint);
 	while (count < most && (requests[count] = gmemi_request_get(endpoint)))
 		count++;
-	if (count == 0 && !endpoint->deaf &&
-	    gmemi_sys_epoll_change(endpoint->pager->epoll, endpoint->uffd->fd, 0, endpoint->tag) == 0)
-		endpoint->deaf = true;
+	endpoint->deaf = endpoint->deaf || count == 0;
 	pthread_mutex_unlock(&endpoint->lock);
 	return count;
 }
 
-/* It stays readable: a moment later it may work, as with a fork when there are fds again. */
+static void put_requests(struct gmemi_endpoint *endpoint, struct gmemi_request **requests, uint32_t count)
+{
+	pthread_mutex_lock(&endpoint->lock);
+	while (count)
+		gmemi_request_put(endpoint, requests[--count]);
+	gmemi_endpoint_hear_again(endpoint);
+	pthread_mutex_unlock(&endpoint->lock);
+}
+
 static void cannot_read(struct gmemi_endpoint *endpoint, int error)
 {
 	gmemi_tolerated();
@@ -189,22 +221,19 @@ static void cannot_read(struct gmemi_endpoint *endpoint, int error)
 		return;
 	}
 	pthread_mutex_lock(&endpoint->lock);
-	if (gmemi_sys_epoll_change(endpoint->pager->epoll, endpoint->uffd->fd, 0, endpoint->tag) == 0)
-		endpoint->deaf = true;
+	endpoint->deaf = true;
 	pthread_mutex_unlock(&endpoint->lock);
 	gmemi_pager_want(endpoint, gmemi_sys_now() + READ_AGAIN);
 }
 
-int gmemi_endpoint_serve(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint)
+/* How many of the events took a request. */
+static uint32_t serve_events(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, const struct gmem_fault *faults, int count,
+			     struct gmemi_request **requests)
 {
-	struct gmemi_request *requests[BATCH];
-	struct gmem_fault faults[BATCH];
-	/* Of several threads each takes one: the next may be better off with another. */
-	uint32_t count = get_requests(endpoint, requests, endpoint->pager->threads > 1 ? 1 : BATCH), used = 0;
-	int got = count ? gmemi_uffd_read(endpoint->uffd, faults, count) : 0;
-	uint64_t now = got > 0 ? gmemi_sys_now() : 0;
+	uint64_t now = gmemi_sys_now();
+	uint32_t used = 0;
 
-	for (int i = 0; i < got; i++) {
+	for (int i = 0; i < count; i++) {
 		if (faults[i].kind == GMEM_FAULT_PAGE) {
 			gmemi_seat_saw(seat, faults[i].thread);
 			serve_page(seat, endpoint, &faults[i], requests[used++], now);
@@ -212,10 +241,30 @@ int gmemi_endpoint_serve(struct gmemi_seat *seat, struct gmemi_endpoint *endpoin
 			serve_protected(endpoint, &faults[i]);
 		}
 	}
-	while (used < count)
-		give_back(endpoint, requests[used++]);
+	return used;
+}
+
+int gmemi_endpoint_serve(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, bool *drained)
+{
+	struct gmemi_request *requests[BATCH];
+	struct gmem_fault faults[BATCH];
+	/* Of several threads each takes one: the next may be better off with another. */
+	uint32_t count = get_requests(endpoint, requests, endpoint->pager->threads > 1 ? 1 : seat->batch + 1), used = 0;
+	int got = count ? gmemi_uffd_read(endpoint->uffd, faults, count) : 0;
+
+	seat->batch = got < BATCH && got > 0 ? (uint32_t)got : seat->batch; /* no more are got ready than come */
+	*drained = got < (int)count || count == 0; /* without a request nothing is read before there is one */
+	if (got > 0)
+		used = serve_events(seat, endpoint, faults, got, requests);
+	if (used < count)
+		put_requests(endpoint, requests + used, count - used);
 	if (got < 0)
 		cannot_read(endpoint, got);
-	gmemi_request_run_queue(seat, endpoint);
+	if (gmemi_request_is_queued(endpoint)) {
+		if (!*drained) /* the source may hold this thread up */
+			gmemi_endpoint_rearm(endpoint);
+		*drained = true;
+		gmemi_request_run_queue(seat, endpoint);
+	}
 	return got > 0 ? got : 0;
 }

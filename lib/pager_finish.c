@@ -147,7 +147,8 @@ static int finish(struct gmemi_endpoint *endpoint, uint64_t timeout_ns)
 		if (r == 1)
 			r = unregister_all(endpoint->uffd);
 	} while (r == -EBUSY);
-	set_finishing(endpoint, false);
+	if (r != -ETIMEDOUT && r != -EINTR) /* then it goes on filling, until the next call */
+		set_finishing(endpoint, false);
 	if (r == 0 && gmemi_endpoint_end(endpoint))
 		gmemi_endpoint_wait_alone(endpoint);
 	return r;

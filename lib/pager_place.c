@@ -32,6 +32,7 @@ int gmemi_seat_room(struct gmemi_seat *seat, uint64_t room)
 
 void gmemi_seat_free(struct gmemi_seat *seat)
 {
+	gmemi_sys_close(seat->epoll);
 	gmemi_free(seat->memory);
 	gmemi_free(seat);
 }
@@ -43,6 +44,7 @@ static struct gmemi_seat *new_seat(struct gmem_pager *pager)
 	if (!seat)
 		return NULL;
 	seat->pager = pager;
+	seat->epoll = -1;
 	if (gmemi_seat_room(seat, SMALLEST_ROOM) == 0)
 		return seat;
 	gmemi_seat_free(seat);
@@ -80,7 +82,7 @@ static void *serve(void *argument)
 	struct gmem_pager *pager = seat->pager;
 	const char *previous = gmemi_enter("gmem-pager");
 
-	gmemi_sys_name_thread("gmem-pager");
+	gmemi_sys_begin_thread("gmem-pager");
 	if (gmemi_sys_set_affinity(pager->cpus ? pager->cpus : pager->home, pager->cpus ? pager->cpu_words : GMEMI_CPU_WORDS) < 0)
 		gmemi_note(GMEM_LOG_WARNING, "gmem-pager: a thread cannot be bound to its CPUs");
 	while (gmemi_pager_turn(seat, UINT64_MAX) != -ESHUTDOWN)
@@ -98,6 +100,7 @@ int gmemi_seat_start(struct gmem_pager *pager)
 	if (!seat)
 		return -ENOMEM;
 	seat->own = true;
+	gmemi_wait_apart(seat);
 	gmemi_pager_come_in(pager);
 	r = gmemi_sys_thread(&seat->thread, serve, seat);
 	if (r < 0) {
@@ -161,6 +164,20 @@ static uint64_t only_cpu(uint32_t thread)
 	return cpu;
 }
 
+/* By another thread, which is there for the faults from that CPU. */
+static bool is_taken(const struct gmemi_seat *seat, uint64_t cpu)
+{
+	bool taken = false;
+
+	if (!cpu)
+		return false;
+	pthread_mutex_lock(&seat->pager->lock);
+	for (const struct gmemi_seat *other = seat->pager->own_seats; other; other = other->next)
+		taken = taken || (other != seat && atomic_load(&other->placed_on) == cpu);
+	pthread_mutex_unlock(&seat->pager->lock);
+	return taken;
+}
+
 /* Followed when it was the same twice: faults of several threads would drag it to and fro. */
 static void follow(struct gmemi_seat *seat, uint64_t cpu)
 {
@@ -168,7 +185,7 @@ static void follow(struct gmemi_seat *seat, uint64_t cpu)
 	bool twice = cpu == seat->seen_on;
 
 	seat->seen_on = cpu;
-	if (!twice || cpu == seat->placed_on)
+	if (!twice || cpu == seat->placed_on || is_taken(seat, cpu))
 		return;
 	if (cpu)
 		words[(cpu - 1) / 64] = UINT64_C(1) << (cpu - 1) % 64;

@@ -145,10 +145,12 @@ static struct attempt attempt_of(struct gmemi_request *request, enum gmem_resolv
 {
 	struct attempt attempt = { .request = request, .region = request->region, .comer = request->comer,
 				   .serial = request->serial };
+	bool alone = how == GMEM_RESOLVE_PRESENT && !request->along;
 
-	attempt.wanted = (struct gmemi_wanted){ .how = how, .data = data, .needed = request->needed, .needed_length = request->needed_length };
-	attempt.offset = how == GMEM_RESOLVE_PRESENT ? request->needed : request->offset;
-	attempt.length = how == GMEM_RESOLVE_PRESENT ? request->needed_length : request->length;
+	attempt.wanted = (struct gmemi_wanted){ .how = how, .data = data, .needed = request->needed, .needed_length = request->needed_length,
+						.along = request->along };
+	attempt.offset = alone ? request->needed : request->offset;
+	attempt.length = alone ? request->needed_length : request->length;
 	gmemi_region_claim(attempt.region);
 	return attempt;
 }
@@ -363,6 +365,16 @@ static void run_queued(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint,
 		pthread_mutex_unlock(&endpoint->lock);
 	}
 	gmemi_region_release(copy.region);
+}
+
+bool gmemi_request_is_queued(struct gmemi_endpoint *endpoint)
+{
+	bool queued;
+
+	pthread_mutex_lock(&endpoint->lock);
+	queued = next_queued(endpoint) != NULL;
+	pthread_mutex_unlock(&endpoint->lock);
+	return queued;
 }
 
 void gmemi_request_run_queue(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint)

@@ -9,6 +9,9 @@
 #include "sys.h"
 
 #define INDEX_OF(endpoint) ((uint32_t)((endpoint)->tag & UINT32_MAX))
+#define TRY_EVERY 64 /* faults */
+#define EAGER 4
+#define AT_ONCE 16 /* faults of one endpoint, before the others are looked at */
 #define EVENTS 8 /* that a thread takes at a time, when it is the only one */
 
 /* The pager whose work the thread is in: from there nobody may wait for the pager. */
@@ -126,6 +129,35 @@ static int take_timer(struct gmemi_seat *seat)
 
 /* --- events ------------------------------------------------------------------------------------------------------------- */
 
+/* Whoever is woken on the same CPU runs at once, and may have faulted anew before this thread is back: then looking is cheaper
+ * than waiting. Where that was seen it is done; where it was not, it is tried once in a while. */
+static bool is_worth_a_look(struct gmemi_seat *seat)
+{
+	if (!seat->eager && seat->faults % TRY_EVERY == 0)
+		seat->eager = 1;
+	return seat->eager;
+}
+
+static int serve_eagerly(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint)
+{
+	int done = 0, more = 0;
+	bool drained = false;
+
+	for (int i = 0; i < AT_ONCE; i++) {
+		bool looks = drained;
+
+		more = gmemi_endpoint_serve(seat, endpoint, &drained);
+		done += more;
+		if (looks)
+			seat->eager = more ? EAGER : seat->eager - 1;
+		if (drained && (!more || !is_worth_a_look(seat)))
+			return done;
+	}
+	if (!drained)
+		gmemi_endpoint_rearm(endpoint);
+	return done;
+}
+
 static int serve_event(struct gmemi_seat *seat, uint64_t tag)
 {
 	struct gmemi_endpoint *endpoint;
@@ -138,7 +170,7 @@ static int serve_event(struct gmemi_seat *seat, uint64_t tag)
 	endpoint = gmemi_endpoint_enter(seat->pager, tag);
 	if (!endpoint)
 		return 0;
-	done = gmemi_endpoint_serve(seat, endpoint);
+	done = serve_eagerly(seat, endpoint);
 	gmemi_endpoint_leave(endpoint);
 	return done;
 }
@@ -167,7 +199,7 @@ int gmemi_pager_turn(struct gmemi_seat *seat, uint64_t timeout_ns)
 
 	if (atomic_load(&pager->stopping))
 		return -ESHUTDOWN;
-	count = gmemi_sys_epoll_wait(pager->epoll, events, pager->threads > 1 ? 1 : EVENTS, timeout_ns);
+	count = gmemi_sys_epoll_wait(gmemi_wait_on(seat), events, pager->threads > 1 ? 1 : EVENTS, timeout_ns);
 	if (count <= 0)
 		return count;
 	before = gmemi_pager_go_inside(pager);

@@ -91,7 +91,7 @@ static void *help(void *argument)
 	const char *before = gmemi_enter(helper->run->call);
 	uint64_t sum;
 
-	gmemi_sys_name_thread(helper->run->parallel->name);
+	gmemi_sys_begin_thread(helper->run->parallel->name);
 	while (work_one(helper->run, helper->lane, &sum))
 		;
 	gmemi_leave(&before);

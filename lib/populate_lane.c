@@ -34,9 +34,14 @@ static void mark_skipped(const struct gmemi_lane *lane, uint64_t length)
 {
 	struct gmem *mem = memory_of(lane);
 	uint64_t first = lane->at / mem->page_size;
+	struct gmemi_claim claim;
 
-	for (uint64_t page = first; mem->map && page < first + length / mem->page_size; page++)
+	if (!mem->map)
+		return;
+	gmemi_content_claim(mem, &claim, lane->at, length);
+	for (uint64_t page = first; page < first + length / mem->page_size; page++)
 		gmemi_pagemap_change(mem->map, page, GMEMI_PAGE_EMPTY, GMEMI_PAGE_DISCARDED);
+	gmemi_content_leave(mem, &claim);
 }
 
 /* Whoever waits for these pages in a fault need wait no longer. */

@@ -13,6 +13,8 @@
 
 /* --- sorting: no function of libc that allocates ---------------------------------------------------------------------- */
 
+#define TMPFS_MAGIC 0x01021994 /* memfds too */
+
 typedef uint64_t (*key_of)(const struct gmemi_extent *part);
 
 static uint64_t by_offset(const struct gmemi_extent *part)
@@ -133,6 +135,7 @@ static int look_at(struct gmemi_extent_file *file, int given)
 		return gmemi_refuse(-EINVAL, "fd %d is neither a regular file nor a block device", given);
 	file->size = about.size;
 	file->holes = about.type == GMEMI_FILE_REGULAR && about.allocated < about.size;
+	file->in_memory = gmemi_sys_magic(file->fd) == TMPFS_MAGIC;
 	r = check_flags(file, given);
 	return r == 0 && about.type == GMEMI_FILE_BLOCK ? size_of_device(file) : r;
 }

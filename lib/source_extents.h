@@ -10,7 +10,8 @@ struct gmem_extent;
 
 struct gmemi_extent_file {
 	int fd;
-	bool holes; /* it may have some */
+	bool holes;	/* it may have some */
+	bool in_memory; /* reading it waits for no device, whatever it says */
 	uint64_t size;
 };
 

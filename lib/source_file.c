@@ -10,7 +10,7 @@
 #include "source_int.h"
 #include "sys.h"
 
-typedef int (*read_fn)(int fd, unsigned char *buffer, uint64_t length, uint64_t position);
+typedef int (*read_fn)(const struct gmemi_extent_file *file, unsigned char *buffer, uint64_t length, uint64_t position);
 
 /* Extents that touch are one. */
 static int covers(void *user, uint64_t offset, uint64_t *length)
@@ -47,7 +47,7 @@ static int read_parts(const struct gmemi_extents *extents, uint64_t offset, uint
 		const struct gmemi_extent *part = &extents->parts[i++];
 		uint64_t skipped = offset - part->offset, run = gmemi_min(length, part->length - skipped);
 
-		r = read(extents->files[part->file].fd, buffer, run, part->position + skipped);
+		r = read(&extents->files[part->file], buffer, run, part->position + skipped);
 		offset += run;
 		buffer += run;
 		length -= run;
@@ -55,10 +55,10 @@ static int read_parts(const struct gmemi_extents *extents, uint64_t offset, uint
 	return r;
 }
 
-static int read_all(int fd, unsigned char *buffer, uint64_t length, uint64_t position)
+static int read_all(const struct gmemi_extent_file *file, unsigned char *buffer, uint64_t length, uint64_t position)
 {
 	while (length) {
-		int64_t r = gmemi_sys_pread(fd, buffer, (size_t)length, position);
+		int64_t r = gmemi_sys_pread(file->fd, buffer, (size_t)length, position);
 
 		if (r < 0)
 			return gmemi_failed((int)r, "reading the file of an extent", NULL);
@@ -78,10 +78,12 @@ static int read_file(void *user, uint64_t offset, uint64_t length, void *buffer,
 	return read_parts(user, offset, length, buffer, read_all);
 }
 
-/* Whatever is wrong: who may wait will be told. */
-static int read_cached(int fd, unsigned char *buffer, uint64_t length, uint64_t position)
+/* Whatever is wrong: who may wait will be told. tmpfs never waits for a device, but does not know how to say so. */
+static int read_cached(const struct gmemi_extent_file *file, unsigned char *buffer, uint64_t length, uint64_t position)
 {
-	return gmemi_sys_pread_now(fd, buffer, (size_t)length, position) == (int64_t)length ? 0 : -EAGAIN;
+	if (file->in_memory)
+		return gmemi_sys_pread(file->fd, buffer, (size_t)length, position) == (int64_t)length ? 0 : -EAGAIN;
+	return gmemi_sys_pread_now(file->fd, buffer, (size_t)length, position) == (int64_t)length ? 0 : -EAGAIN;
 }
 
 static int read_file_now(void *user, uint64_t offset, uint64_t length, void *buffer)

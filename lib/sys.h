@@ -115,7 +115,7 @@ void gmemi_sys_yield(void);
 /* threads, which block all signals but those of their own faults */
 int gmemi_sys_thread(pthread_t *thread, void *(*body)(void *), void *argument);
 void gmemi_sys_join(pthread_t thread);
-/* The calling thread's name, by a way that needs no /proc: of 15 bytes, only for those who look. */
-void gmemi_sys_name_thread(const char *name);
+/* The first thing that such a thread does. Its name, which needs no /proc: of 15 bytes, only for those who look. */
+void gmemi_sys_begin_thread(const char *name);
 
 #endif

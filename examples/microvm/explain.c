@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "explain.h"
 
+#include "guest_memory.h"
 #include "microvm.h"
 #include "say.h"
 
@@ -19,16 +20,19 @@ static int print_chain(const struct microvm *m, enum gmem_task task, const char 
 	int r;
 
 	fprintf(m->out, "%s\n", title);
-	for (uint32_t row = 0; (r = gmem_vm_explain(m->vm, task, GMEM_NEED_MAPPABLE, m->options->backing, row, &step)) > 0;
-	     row++)
+	for (uint32_t row = 0;
+	     (r = gmem_vm_explain(m->vm, task, guest_memory_need(m->options), m->options->backing, row, &step)) > 0; row++)
 		print_step(m, &step);
 	return r < 0 ? fail_gmem("explain a choice") : 0;
 }
 
 int explain(const struct microvm *m)
 {
-	if (print_chain(m, GMEM_TASK_CREATE, "Ways to create the memory (* = the library's choice):") ||
-	    print_chain(m, GMEM_TASK_POPULATE, "Ways to populate it:"))
+	if (print_chain(m, GMEM_TASK_CREATE, "Ways to create the memory (* = the library's choice):"))
+		return -1;
+	if (m->options->lazy)
+		return print_chain(m, GMEM_TASK_RESOLVE, "Ways to bring in what is touched:");
+	if (print_chain(m, GMEM_TASK_POPULATE, "Ways to populate it:"))
 		return -1;
 	return m->options->no_prefault ? 0 : print_chain(m, GMEM_TASK_PREFAULT, "Ways to prefault it:");
 }

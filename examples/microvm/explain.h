@@ -4,7 +4,7 @@
 
 struct microvm;
 
-/* Tells how guest memory will be created and populated, and why so. Returns -1 and says so on stderr if it cannot. */
+/* Tells how guest memory will be created and filled, and why so. Returns -1 and says so on stderr if it cannot. */
 int explain(const struct microvm *m);
 
 #endif

@@ -9,6 +9,7 @@
 #include "microvm.h"
 #include "progress.h"
 #include "say.h"
+#include "sigbus.h"
 
 #define HUGE_PAGE (UINT64_C(2) << 20)
 #define ANY_OTHER_PAGE (UINT64_C(64) << 10) /* a multiple of every page size without huge pages */
@@ -18,11 +19,16 @@ uint64_t guest_memory_page_size(const struct options *options)
 	return options->backing == GMEM_BACKING_HUGETLB ? HUGE_PAGE : ANY_OTHER_PAGE;
 }
 
+uint64_t guest_memory_need(const struct options *options)
+{
+	return GMEM_NEED_MAPPABLE | (options->lazy ? GMEM_NEED_LAZY : 0);
+}
+
 int guest_memory_create(struct microvm *m)
 {
 	const struct gmem_create_opts opts = {
 		.size = sizeof(opts),
-		.need = GMEM_NEED_MAPPABLE,
+		.need = guest_memory_need(m->options),
 		.backing = m->options->backing,
 		.name = "microvm",
 	};
@@ -54,17 +60,31 @@ int guest_memory_populate(struct microvm *m)
 	return gmem_query(m->mem, &m->info) < 0 ? fail_gmem("query guest memory") : 0;
 }
 
+int guest_memory_map(struct microvm *m)
+{
+	if (gmem_map(m->mem, 0, m->layout.length, &m->paging.address, NULL) < 0)
+		return fail_gmem("map guest memory");
+	m->info.size = sizeof(m->info);
+	return gmem_query(m->mem, &m->info) < 0 ? fail_gmem("query guest memory") : 0;
+}
+
+static void flip(void *word)
+{
+	*(uint64_t *)word ^= 1;
+}
+
 int guest_memory_flip(struct microvm *m)
 {
 	uint64_t offset = m->options->flip_offset & ~UINT64_C(7);
 	uint64_t page = offset & ~(m->info.page_size - 1);
-	void *address;
+	void *address = m->paging.address ? (char *)m->paging.address + page : NULL;
 
 	if (!m->options->flip)
 		return 0;
-	if (gmem_map(m->mem, page, m->info.page_size, &address, NULL) < 0)
+	if (!address && gmem_map(m->mem, page, m->info.page_size, &address, NULL) < 0)
 		return fail_gmem("map the word to flip");
-	((uint64_t *)address)[(offset - page) / 8] ^= 1;
+	if (sigbus_guard(flip, (char *)address + (offset - page)))
+		return -1;
 	fprintf(m->out, "Flipped bit 0 of the word at 0x%llx of guest memory (--flip).\n", (unsigned long long)offset);
 	return 0;
 }
@@ -77,11 +97,39 @@ static void write_program(const struct microvm *m, unsigned char *area)
 	layout_page_tables(&m->layout, area);
 }
 
+struct copy {
+	void *to;
+	const void *from;
+	size_t length;
+};
+
+static void do_copy(void *argument)
+{
+	const struct copy *copy = argument;
+
+	memcpy(copy->to, copy->from, copy->length);
+}
+
+/* A pager has to bring in the pages that this is written to: a page is never put together of what is populated and what is
+ * not. */
+static int put_program(struct microvm *m, const unsigned char *area, size_t length)
+{
+	struct copy copy = { .from = area, .length = length };
+
+	if (m->paging.address) {
+		copy.to = (char *)m->paging.address + m->layout.image_end;
+		return sigbus_guard(do_copy, &copy);
+	}
+	if (gmem_populate(m->mem, m->layout.image_end, length, area, NULL, NULL) < 0)
+		return fail_gmem("put the guest program into memory");
+	return 0;
+}
+
 int guest_memory_add_program(struct microvm *m)
 {
 	size_t length = (size_t)(m->layout.program_end - m->layout.image_end);
 	unsigned char *area;
-	int result = 0;
+	int result;
 
 	if (!length)
 		return 0;
@@ -89,8 +137,7 @@ int guest_memory_add_program(struct microvm *m)
 	if (!area)
 		return fail("out of memory");
 	write_program(m, area);
-	if (gmem_populate(m->mem, m->layout.image_end, length, area, NULL, NULL) < 0)
-		result = fail_gmem("put the guest program into memory");
+	result = put_program(m, area, length);
 	free(area);
 	return result;
 }

@@ -10,11 +10,15 @@ struct options;
 
 /* Of the memory that these options ask for, or a multiple: what its length has to be divisible by. */
 uint64_t guest_memory_page_size(const struct options *options);
+/* What the memory must be able to do: GMEM_NEED_*. */
+uint64_t guest_memory_need(const struct options *options);
 int guest_memory_create(struct microvm *m);
 int guest_memory_populate(struct microvm *m);
-/* Flips one bit, as --flip asks. */
+/* The other way: maps the memory, of which a pager will serve every page. */
+int guest_memory_map(struct microvm *m);
+/* Flips one bit, as --flip asks. With --lazy the page is brought in for it. */
 int guest_memory_flip(struct microvm *m);
-/* Puts the guest program and its page tables behind the image. */
+/* Puts the guest program and its page tables behind the image. With --lazy the pages are brought in for it. */
 int guest_memory_add_program(struct microvm *m);
 int guest_memory_bind(struct microvm *m);
 /* Allocates and maps all of it, for the guest too where KVM can do that, unless --no-prefault. */

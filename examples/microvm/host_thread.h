@@ -3,11 +3,9 @@
 #ifndef HOST_THREAD_H
 #define HOST_THREAD_H
 
-struct gmem;
-struct layout;
-struct reading;
+struct microvm;
 
 /* Returns -1 and says so on stderr if it cannot. */
-int host_thread_run(struct gmem *mem, const struct layout *layout, struct reading *reading);
+int host_thread_run(struct microvm *m);
 
 #endif

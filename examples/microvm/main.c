@@ -50,10 +50,18 @@ static int fill_memory(struct microvm *m)
 	return guest_memory_bind(m) || guest_memory_prefault(m) ? -1 : 0;
 }
 
+/* First mapped, bound and watched, then served, and only then touched. */
+static int page_memory(struct microvm *m)
+{
+	if (guest_memory_create(m) || guest_memory_map(m) || guest_memory_bind(m) || paging_begin(m))
+		return -1;
+	return guest_memory_flip(m) || guest_memory_add_program(m) ? -1 : 0;
+}
+
 static int read_memory(struct microvm *m)
 {
 	if (m->vcpu.fd < 0)
-		return host_thread_run(m->mem, &m->layout, &m->reading);
+		return host_thread_run(m);
 	return vcpu_set_up(&m->vcpu, &m->layout) || vcpu_run(&m->vcpu, &m->reading) ? -1 : 0;
 }
 
@@ -74,15 +82,19 @@ static int job(struct microvm *m)
 {
 	if (image_open(&m->image, m->options->image) || open_vm(m) || explain(m) || plan(m))
 		return -1;
-	if (fill_memory(m) || read_memory(m) || image_checksum(&m->image, &m->source))
+	if (m->options->lazy ? page_memory(m) : fill_memory(m))
+		return -1;
+	if (read_memory(m) || (m->options->lazy && paging_end(m)) || image_checksum(&m->image, &m->source))
 		return -1;
 	return report(m);
 }
 
 static int clean_up(struct microvm *m)
 {
-	int result = guest_memory_destroy(m);
+	int result;
 
+	paging_destroy(m); /* nobody touches the memory any more */
+	result = guest_memory_destroy(m);
 	gmem_vcpu_close(m->prefaulter);
 	gmem_vm_close(m->vm);
 	vcpu_close(&m->vcpu);

@@ -10,6 +10,7 @@
 #include "image.h"
 #include "layout.h"
 #include "options.h"
+#include "paging.h"
 #include "vcpu.h"
 
 /* The one memslot of this VM. It begins at gpa 0, so a gpa is also an offset in the memory. */
@@ -33,7 +34,8 @@ struct microvm {
 	struct gmem_vm *vm;
 	struct gmem_vcpu *prefaulter; /* the vCPU as the library knows it; NULL if there is none */
 	struct gmem *mem;
-	struct gmem_info info; /* as it was when the image was in, and nothing else */
+	struct paging paging; /* with --lazy */
+	struct gmem_info info; /* as it was when the image was in, and nothing else; with --lazy, before anything was */
 	uint64_t began;        /* when the main job began: just before gmem_create() */
 	uint64_t populate_ns;
 	uint64_t prefault_ns;

@@ -68,8 +68,13 @@ static void print_memory(const struct microvm *m)
 	member_number("length", m->image.length);
 	member_string("backing", gmem_backing_name(m->info.backing));
 	member_string("create_mechanism", gmem_mechanism_name(m->info.mechanism));
-	member_string("populate_mechanism", gmem_mechanism_name(m->info.populate_mechanism));
 	member_number("page_size", m->info.page_size);
+	printf(",\n  \"lazy\": %s", m->options->lazy ? "true" : "false");
+}
+
+static void print_populate(const struct microvm *m)
+{
+	member_string("populate_mechanism", gmem_mechanism_name(m->info.populate_mechanism));
 	member_number("pages_populated", report_pages(m, m->info.populated));
 	member_number("pages_skipped", report_pages(m, m->info.skipped));
 	member_number("threads", m->options->threads + 1);
@@ -78,11 +83,29 @@ static void print_memory(const struct microvm *m)
 	member_seconds("prefault_seconds", m->prefault_ns);
 }
 
+static void print_paging(const struct microvm *m)
+{
+	const struct gmem_uffd_info *info = &m->paging.info;
+
+	member_number("threads", paging_threads(m));
+	member_number("faults", info->faults);
+	member_number("fault_p50_ns", info->p50);
+	member_number("fault_p99_ns", info->p99);
+	member_number("bytes_filled", info->bytes);
+	member_number("pages_zeroed", info->zeroed);
+	member_number("bytes_remaining", info->remaining);
+	printf(",\n  \"finished\": %s", m->paging.finished ? "true" : "false");
+}
+
 void report_json(const struct microvm *m)
 {
 	bool vcpu = m->vcpu.fd >= 0;
 
 	print_memory(m);
+	if (m->options->lazy)
+		print_paging(m);
+	else
+		print_populate(m);
 	member_string("read_by", vcpu ? "vcpu" : "host_thread");
 	if (!vcpu)
 		member_string("why_no_vcpu", m->why_no_vcpu);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "microvm.h"
 #include "say.h"
+#include "sigbus.h"
 #include "vcpu.h"
 
 #ifdef __x86_64__
@@ -72,18 +73,34 @@ static int run_to_exit(const struct vcpu *vcpu)
 	return errno;
 }
 
-int vcpu_run(const struct vcpu *vcpu, struct reading *reading)
+struct run {
+	const struct vcpu *vcpu;
+	struct reading *reading;
+	int result;
+};
+
+static void run_program(void *argument)
 {
+	struct run *run = argument;
 	enum progress progress = NOT_STARTED;
 
 	while (progress != DONE) {
-		int error = run_to_exit(vcpu);
+		int error = run_to_exit(run->vcpu);
 
-		if (error || !is_expected(vcpu->run, progress))
-			return vcpu_fail_exit(vcpu, error);
-		progress = take(vcpu->run, progress, reading);
+		if (error || !is_expected(run->vcpu->run, progress)) {
+			run->result = vcpu_fail_exit(run->vcpu, error);
+			return;
+		}
+		progress = take(run->vcpu->run, progress, run->reading);
 	}
-	return 0;
+}
+
+/* A page that cannot be had is a poisoned one to KVM, which sends SIGBUS to the thread in KVM_RUN, and would do so again. */
+int vcpu_run(const struct vcpu *vcpu, struct reading *reading)
+{
+	struct run run = { .vcpu = vcpu, .reading = reading };
+
+	return sigbus_guard(run_program, &run) ? -1 : run.result;
 }
 
 #else

@@ -57,9 +57,9 @@ enum gmem_fault_kind {
 	GMEM_FAULT_PAGE = 1,      /**< Somebody waits for a page: gmem_uffd_resolve(). */
 	GMEM_FAULT_PROTECTED = 2, /**< Somebody waits to write to protected pages: gmem_uffd_protect(). */
 	GMEM_FAULT_REMOVED = 3,   /**< Pages were given up by madvise(); the page map says so already. */
-	GMEM_FAULT_UNMAPPED = 4,  /**< The owner has unmapped the range: it is not watched there any more. */
+	GMEM_FAULT_UNMAPPED = 4,  /**< The owner has unmapped the range, which is not watched there any more (imported endpoints). */
 	GMEM_FAULT_MOVED = 5,     /**< The owner has moved the mapping: it is watched where it is now. */
-	GMEM_FAULT_FORKED = 6     /**< The owner has forked: in the child, pages that were not there are SIGBUS. */
+	GMEM_FAULT_FORKED = 6     /**< The owner has forked: there, pages that were not there are SIGBUS (imported endpoints). */
 };
 
 #define GMEM_FAULT_WRITE (UINT64_C(1) << 0) /**< The page was to be written. */
@@ -84,7 +84,7 @@ enum gmem_resolve {
 	GMEM_RESOLVE_DATA = 1,    /**< Content from a buffer. */
 	GMEM_RESOLVE_ZERO = 2,    /**< Zeros. */
 	GMEM_RESOLVE_PRESENT = 3, /**< What the file holds already, for those that are filled or discarded. */
-	GMEM_RESOLVE_POISON = 4,  /**< Touching them is SIGBUS, and an error of KVM_RUN: content that cannot be had. */
+	GMEM_RESOLVE_POISON = 4,  /**< Touching them is SIGBUS, to a thread in KVM_RUN too: content that cannot be had. */
 	GMEM_RESOLVE_WAKE = 5     /**< Who waits tries again. */
 };
 
@@ -169,9 +169,10 @@ GMEM_API void gmem_uffd_destroy(struct gmem_uffd *uffd);
  *
  * All mappings of the range are watched, those that memslots use too; a part of the range that is not mapped yet is mapped
  * first. No other mapping of it can be made while it is watched. fork() does not pass a watched mapping on. Pages that are
- * empty in the page map lose whatever the file had there (a prefault's zeros); those filled or discarded stay. madvise() with
- * MADV_DONTNEED, MADV_FREE or MADV_REMOVE on a watched mapping gives the pages up for good, and returns only when the event
- * has been read: by another thread. gmem_discard() does the same and waits for nobody.
+ * empty in the page map lose whatever the file had there (a prefault's zeros, what was written through a mapping); those filled
+ * or discarded stay. madvise() with MADV_DONTNEED, MADV_FREE (which then fails on shared memory) or MADV_REMOVE on a watched
+ * mapping gives the pages up for good, and returns only when the event has been read: by another thread. gmem_discard() does
+ * the same and waits for nobody.
  *
  * @param uffd    the endpoint
  * @param mem     the memory, created or imported with GMEM_NEED_LAZY, of the same VM, watched by no other endpoint; NULL,

@@ -246,7 +246,8 @@ GMEM_API void gmem_destroy(struct gmem *mem);
  * @param length   bytes, a multiple of the page size, not 0, within the memory
  * @param address  out: where the range begins in this process
  * @param opts     options, or NULL
- * @return 0; -EINVAL a bad argument, or `opts->address` overlaps a mapping of this or another memory of the VM; -E2BIG an
+ * @return 0; -EINVAL a bad argument, or `opts->address` overlaps a mapping of this or another memory of the VM; -EBADFD an endpoint
+ *         watches a part of the range, and no mapping that there is already has all of it (gmem/fault.h); -E2BIG an
  *         option of a later library; -EOPNOTSUPP; -ENOMEM no address space, or no huge page is free; -EAGAIN of mmap()
  *         under mlockall(); -ESTALE after fork
  *
@@ -295,7 +296,8 @@ GMEM_API int gmem_unmap(struct gmem *mem, uint64_t offset, uint64_t length);
  *         gpa out of range, and of a slot number that the program took itself); -E2BIG an option of a later library;
  *         -EEXIST the slot is bound to something else, the guest addresses are taken, or the memory is a guest_memfd and
  *         part of the range is bound to its file already; -EOPNOTSUPP the flags need a mapping and the memory has none, or
- *         cannot be changed while bound; -EIO the VM belongs to another process; -ENOMEM; -ESTALE after fork
+ *         cannot be changed while bound; -EBADFD an endpoint watches a part of the range, which is not mapped as it
+ *         would have to be (gmem/fault.h); -EIO the VM belongs to another process; -ENOMEM; -ESTALE after fork
  *
  * @threads{any} @blocks{waits} (for faults under way)
  * @kernel{guest_memfd: KVM_SET_USER_MEMORY_REGION2\, 6.8 (virt/kvm/kvm_main.c); others any. Without a VM: none} @since{0.1}

@@ -22,7 +22,8 @@ struct gmem_uffd;
 /** Serves endpoints. Opaque. */
 struct gmem_pager;
 
-/** How much is brought in around a page that somebody waits for. */
+/** How much is brought in around a page that somebody waits for. Pages of zeros are left for whoever comes for them; but once
+ * faults come in sequence, with anything but GMEM_AROUND_NONE, they come along. */
 enum gmem_around {
 	GMEM_AROUND_ADAPTIVE = 0, /**< 16 KiB, and up to 64 KiB while faults come in sequence. */
 	GMEM_AROUND_NONE = 1,     /**< The page alone. */
@@ -39,7 +40,8 @@ enum gmem_pager_event_kind {
 
 /** What becomes of pages whose content cannot be had. */
 enum gmem_failure {
-	GMEM_FAILURE_POISON = 0, /**< Touching them is SIGBUS, and an error of KVM_RUN; where that is not to be had: as WAIT. */
+	GMEM_FAILURE_POISON = 0, /**< Touching them is SIGBUS, to a thread in KVM_RUN too: without a handler that ends the process.
+				      Before kernel 6.6: as WAIT. */
 	GMEM_FAILURE_WAIT = 1    /**< Whoever waits goes on waiting, until gmem_source_deliver() brings them, or -EAGAIN. */
 };
 
@@ -70,7 +72,7 @@ struct gmem_pager_create_opts {
 	uint64_t size;          /**< sizeof(struct gmem_pager_create_opts) */
 	uint64_t flags;         /**< none yet: 0 */
 	uint64_t deadline_ns;   /**< how long a source is asked for one page, retries included; 0 = 10 s; GMEM_FOREVER */
-	uint64_t around;        /**< with GMEM_AROUND_FIXED: bytes, a power of two, 2 MiB at most */
+	uint64_t around;        /**< with GMEM_AROUND_FIXED: bytes, a power of two, 2 MiB at most; else 0 */
 	const uint64_t *cpus;   /**< where its own threads run: bit n of the words = CPU n, copied; NULL = see below */
 	gmem_pager_fn event;    /**< told of events, or NULL: pages that cannot be had are poisoned */
 	void *user;             /**< for `event` */
@@ -149,7 +151,9 @@ GMEM_API int gmem_pager_add(struct gmem_pager *pager, struct gmem_uffd *uffd, st
  */
 GMEM_API int gmem_pager_remove(struct gmem_pager *pager, struct gmem_uffd *uffd, uint64_t *pending);
 
-/** Fills every page of an endpoint that is still empty, ends the watching of its regions and lets it go.
+/** Fills every page of an endpoint that is still empty, at full speed whatever `background` says, ends the watching of its
+ * regions and lets it go: afterwards the pager does not know it any more. Somebody else has to serve meanwhile; a program that
+ * serves in its own turns alone calls this with timeout 0 between them. The filling goes on after -ETIMEDOUT and -EINTR.
  *
  * @param pager       the pager, which has threads, its own or lent ones
  * @param uffd        the endpoint

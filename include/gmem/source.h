@@ -138,7 +138,8 @@ GMEM_API int gmem_source_create_file(const struct gmem_extent *extents, uint32_t
  */
 GMEM_API int gmem_source_create_zero(struct gmem_source **source);
 
-/** Makes a source of layers: of each page, the first layer that has it answers.
+/** Makes a source of layers: of each page, the first layer that has it answers. A file or memory may end within a page: what
+ * is behind its end in the page comes from the layers below.
  *
  * A layer has not got what it says -ENODATA to, in `read`, in `extent`, or late by gmem_source_deliver(): the next layers are
  * asked then, in the delivering thread. All other answers are those of the overlay. What a layer delivers reaches the overlay's

@@ -18,7 +18,7 @@ static const struct group *const groups[] = {
 	&bench_fault_place, &bench_fault_threads, &bench_calls, &bench_bind_call, &bench_vcpu_call, &bench_memory,
 };
 
-enum { MOST_ROWS = 8 };
+enum { MOST_ROWS = 16 };
 
 struct job {
 	const struct options *options;

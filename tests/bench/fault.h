@@ -117,9 +117,8 @@ struct hand_way;
 extern const struct hand_way hand_simple, hand_fill, hand_fill_one, hand_copy, hand_ready, hand_firecracker,
 	hand_firecracker_file;
 struct pager_way;
-extern const struct pager_way pager_fill, pager_copy;
+extern const struct pager_way pager_auto, pager_fill, pager_copy, pager_ranges;
 
-const char *fault_no_pager(struct world *world); /* why there is nothing to be measured, or NULL */
 /* Private bytes of one of `n` VMs on a pager: endpoint, which watches so many bytes, source, and the handle of the memory. */
 double fault_bytes_of_endpoint(struct world *world, size_t watched, unsigned int n);
 

@@ -8,13 +8,13 @@
 #include "trap.h"
 #include "world.h"
 
-#ifdef HAVE_PAGER
 #include <gmem/fault.h>
 #include <gmem/pager.h>
 #include <gmem/source.h>
 
 struct pager_way {
 	enum gmem_strategy strategy;
+	size_t range; /* bytes of a registration, 0 = one for all of it */
 };
 
 /* What one VM needs. */
@@ -30,13 +30,8 @@ struct ours {
 	struct served served;
 };
 
-const struct pager_way pager_fill = { GMEM_STRATEGY_FILL }, pager_copy = { GMEM_STRATEGY_COPY };
-
-const char *fault_no_pager(struct world *world)
-{
-	(void)world;
-	return NULL;
-}
+const struct pager_way pager_auto = { GMEM_STRATEGY_AUTO, 0 }, pager_fill = { GMEM_STRATEGY_FILL, 0 };
+const struct pager_way pager_copy = { GMEM_STRATEGY_COPY, 0 }, pager_ranges = { GMEM_STRATEGY_AUTO, FAULT_PAGE };
 
 /* Zeros, so that whoever waits goes on and sees that this is not the content. */
 static int told(void *user, const struct gmem_pager_event *event)
@@ -58,12 +53,14 @@ static void make_memory(struct gmem_vm *vm, size_t size, struct gmem **mem)
 	must(gmem_create(vm, size, mem, &opts), "gmem_create()");
 }
 
-static void watch(struct gmem_vm *vm, size_t size, enum gmem_strategy strategy, struct served *served)
+static void watch(struct gmem_vm *vm, size_t size, const struct pager_way *way, struct served *served)
 {
-	struct gmem_uffd_register_opts opts = { .size = sizeof(opts), .strategy = strategy };
+	struct gmem_uffd_register_opts opts = { .size = sizeof(opts), .strategy = way->strategy };
+	size_t range = way->range ? way->range : size;
 
 	must(gmem_uffd_create(vm, &served->uffd, NULL), "gmem_uffd_create()");
-	must(gmem_uffd_register(served->uffd, served->mem, 0, size, &opts), "gmem_uffd_register()");
+	for (size_t at = 0; at < size; at += range)
+		must(gmem_uffd_register(served->uffd, served->mem, at, range, &opts), "gmem_uffd_register()");
 }
 
 static void make_source(int fd, size_t size, struct served *served)
@@ -115,7 +112,7 @@ static void begin(struct fault_run *run)
 		must(gmem_populate_fd(served->mem, 0, run->size, run->content->fd, 0, NULL, NULL), "gmem_populate_fd()");
 	must(gmem_map(served->mem, 0, run->size, &at, NULL), "gmem_map()");
 	run->at = at;
-	watch(run->vm, run->size, way->strategy, served);
+	watch(run->vm, run->size, way, served);
 	make_source(run->content->fd, run->size, served);
 	make_pager(ours);
 	must(gmem_pager_add(ours->pager, served->uffd, served->source, NULL), "gmem_pager_add()");
@@ -154,7 +151,7 @@ double fault_bytes_of_endpoint(struct world *world, size_t watched, unsigned int
 	before = machine_private();
 	for (unsigned int i = 0; i < n; i++) {
 		make_memory(world->vm, watched, &served[i].mem);
-		watch(world->vm, watched, GMEM_STRATEGY_FILL, &served[i]);
+		watch(world->vm, watched, &pager_fill, &served[i]);
 		make_source(world->content.fd, world->content.size, &served[i]);
 		must(gmem_pager_add(pager, served[i].uffd, served[i].source, NULL), "gmem_pager_add()");
 	}
@@ -167,26 +164,3 @@ double fault_bytes_of_endpoint(struct world *world, size_t watched, unsigned int
 }
 
 const struct fault_server fault_by_pager = { begin, end, NULL };
-
-#else
-
-struct pager_way {
-	int none;
-};
-
-const struct pager_way pager_fill, pager_copy;
-const struct fault_server fault_by_pager;
-
-const char *fault_no_pager(struct world *world)
-{
-	(void)world;
-	return "this library has no pager yet";
-}
-
-double fault_bytes_of_endpoint(struct world *world, size_t watched, unsigned int n)
-{
-	(void)world, (void)watched, (void)n;
-	return 0;
-}
-
-#endif

@@ -22,15 +22,17 @@ static const char *open_scattered(struct world *world)
 	return fault_open(world, MOST_SCATTERED);
 }
 
-enum { SIMPLE, FILL, COPY, PEER, PEER_FILE, OURS, OURS_COPY };
+enum { SIMPLE, FILL, COPY, PEER, PEER_FILE, OURS, OURS_FILL, OURS_COPY, OURS_RANGES };
 
 HAND(loop_simple, .way = &hand_simple)
 HAND(loop_fill, .way = &hand_fill)
 HAND(loop_copy, .way = &hand_copy)
 HAND(loop_peer, .way = &hand_firecracker)
 HAND(loop_peer_file, .way = &hand_firecracker_file)
-PAGER(loop_ours, .way = &pager_fill)
+PAGER(loop_ours, .way = &pager_auto)
+PAGER(loop_ours_fill, .way = &pager_fill)
 PAGER(loop_ours_copy, .way = &pager_copy)
+PAGER(loop_ours_ranges, .way = &pager_ranges)
 
 static const struct measure_case loop_cases[] = {
 	[SIMPLE] = FAULT_CASE("by hand: poll, read one, pread to an alias, UFFDIO_CONTINUE", loop_simple),
@@ -39,22 +41,26 @@ static const struct measure_case loop_cases[] = {
 	[PEER] = FAULT_CASE("Firecracker's example: poll, read one, UFFDIO_COPY, anonymous", loop_peer),
 	[PEER_FILE] = FAULT_CASE("the same, a memfd", loop_peer_file),
 	[OURS] = FAULT_CASE("pager, a page", loop_ours),
+	[OURS_FILL] = FAULT_CASE("pager, a page, GMEM_STRATEGY_FILL", loop_ours_fill),
 	[OURS_COPY] = FAULT_CASE("pager, a page, GMEM_STRATEGY_COPY", loop_ours_copy),
+	[OURS_RANGES] = FAULT_CASE("pager, a page, registered page by page", loop_ours_ranges),
 };
 
 static const struct row loop_rows[] = {
 	{ .goal = "9", .what = "pager 4K / the simplest correct loop", .of = CASE(OURS), .to = CASE(SIMPLE), .gate = 0.95,
-	  .gate_cpu = 0.95, .hindered = fault_no_pager },
+	  .gate_cpu = 0.95 },
 	{ .goal = "9", .what = "pager's way by hand / the simplest correct loop", .of = CASE(FILL), .to = CASE(SIMPLE),
 	  .no_gate = true },
-	{ .goal = "10", .what = "pager 4K / the same by hand: p50", .by = MEASURE_P50, .of = CASE(OURS), .to = CASE(FILL),
-	  .gate = 1.05, .gate_cpu = 1.05, .hindered = fault_no_pager },
+	{ .goal = "10", .what = "pager 4K, fill / the same by hand: p50", .by = MEASURE_P50, .of = CASE(OURS_FILL),
+	  .to = CASE(FILL), .gate = 1.05, .gate_cpu = 1.05 },
 	{ .goal = "10", .what = "pager 4K, UFFDIO_COPY / the same by hand: p50", .by = MEASURE_P50, .of = CASE(OURS_COPY),
-	  .to = CASE(COPY), .no_gate = true, .hindered = fault_no_pager },
+	  .to = CASE(COPY), .no_gate = true },
+	{ .goal = "ranges", .what = "pager 4K, a range for each of 8192 pages / one range: p50", .by = MEASURE_P50,
+	  .of = CASE(OURS_RANGES), .to = CASE(OURS), .gate = 1.10 },
 	{ .goal = "peer", .what = "pager 4K / Firecracker's example handler, anonymous memory", .of = CASE(OURS),
-	  .to = CASE(PEER), .no_gate = true, .hindered = fault_no_pager },
+	  .to = CASE(PEER), .no_gate = true },
 	{ .goal = "peer", .what = "pager 4K, UFFDIO_COPY / the same handler, a memfd", .of = CASE(OURS_COPY),
-	  .to = CASE(PEER_FILE), .no_gate = true, .hindered = fault_no_pager },
+	  .to = CASE(PEER_FILE), .no_gate = true },
 	{ .goal = "peer", .what = "pager's way by hand / Firecracker's example handler", .of = CASE(FILL), .to = CASE(PEER),
 	  .no_gate = true },
 	{ .goal = "peer", .what = "by hand, UFFDIO_COPY / Firecracker's example handler, a memfd", .of = CASE(COPY),
@@ -85,7 +91,7 @@ static const struct measure_case ready_cases[] = {
 
 static const struct row ready_rows[] = {
 	{ .goal = "11", .what = "pager, content ready / eventfd there and back: p50", .by = MEASURE_P50, .of = CASE(OURS_READY),
-	  .to = CASE(ROUND_TRIP), .gate = 1.70, .hindered = fault_no_pager },
+	  .to = CASE(ROUND_TRIP), .gate = 1.70 },
 	{ .goal = "11", .what = "by hand, content ready / eventfd there and back: p50", .by = MEASURE_P50, .of = CASE(READY),
 	  .to = CASE(ROUND_TRIP), .no_gate = true },
 };
@@ -104,9 +110,9 @@ enum { PAGE, AROUND, OURS_PAGE, OURS_AROUND, OURS_ADAPTIVE };
 
 HAND(around_page, .way = &hand_fill)
 HAND(around_around, .way = &hand_fill, .around = KIB(64))
-PAGER(around_ours_page, .way = &pager_fill)
-PAGER(around_ours_around, .way = &pager_fill, .around = KIB(64))
-PAGER(around_ours_adaptive, .way = &pager_fill, .around = FAULT_ADAPTIVE)
+PAGER(around_ours_page, .way = &pager_auto)
+PAGER(around_ours_around, .way = &pager_auto, .around = KIB(64))
+PAGER(around_ours_adaptive, .way = &pager_auto, .around = FAULT_ADAPTIVE)
 
 static const struct measure_case around_cases[] = {
 	[PAGE] = FAULT_CASE("forward, by hand: a page", around_page),
@@ -118,11 +124,11 @@ static const struct measure_case around_cases[] = {
 
 static const struct row around_rows[] = {
 	{ .goal = "12", .what = "forward: pager 64K / pager 4K", .of = CASE(OURS_AROUND), .to = CASE(OURS_PAGE), .gate = 0.30,
-	  .gate_cpu = 0.30, .hindered = fault_no_pager },
+	  .gate_cpu = 0.30 },
 	{ .goal = "12", .what = "forward: pager, adaptive / pager 4K", .of = CASE(OURS_ADAPTIVE), .to = CASE(OURS_PAGE),
-	  .no_gate = true, .hindered = fault_no_pager },
+	  .no_gate = true },
 	{ .goal = "12", .what = "forward: pager 64K / the same by hand", .of = CASE(OURS_AROUND), .to = CASE(AROUND),
-	  .no_gate = true, .hindered = fault_no_pager },
+	  .no_gate = true },
 	{ .goal = "12", .what = "forward: by hand 64K / by hand 4K", .of = CASE(AROUND), .to = CASE(PAGE), .no_gate = true },
 };
 
@@ -140,9 +146,9 @@ const struct group bench_fault_around = {
 
 HAND(scattered_page, .way = &hand_fill, RUNS)
 HAND(scattered_around, .way = &hand_fill, RUNS, .around = KIB(16))
-PAGER(scattered_ours_page, .way = &pager_fill, RUNS)
-PAGER(scattered_ours_around, .way = &pager_fill, RUNS, .around = KIB(16))
-PAGER(scattered_ours_adaptive, .way = &pager_fill, RUNS, .around = FAULT_ADAPTIVE)
+PAGER(scattered_ours_page, .way = &pager_auto, RUNS)
+PAGER(scattered_ours_around, .way = &pager_auto, RUNS, .around = KIB(16))
+PAGER(scattered_ours_adaptive, .way = &pager_auto, RUNS, .around = FAULT_ADAPTIVE)
 
 static const struct measure_case scattered_cases[] = {
 	[PAGE] = FAULT_CASE("scattered, by hand: a page", scattered_page),
@@ -154,9 +160,9 @@ static const struct measure_case scattered_cases[] = {
 
 static const struct row scattered_rows[] = {
 	{ .goal = "12", .what = "scattered runs: pager 16K / pager 4K", .of = CASE(OURS_AROUND), .to = CASE(OURS_PAGE),
-	  .gate = 0.85, .gate_cpu = 0.85, .hindered = fault_no_pager },
+	  .gate = 0.85, .gate_cpu = 0.85 },
 	{ .goal = "12", .what = "scattered runs: pager, adaptive / pager 4K", .of = CASE(OURS_ADAPTIVE), .to = CASE(OURS_PAGE),
-	  .no_gate = true, .hindered = fault_no_pager },
+	  .no_gate = true },
 	{ .goal = "12", .what = "scattered runs: by hand 16K / by hand 4K", .of = CASE(AROUND), .to = CASE(PAGE),
 	  .no_gate = true },
 };

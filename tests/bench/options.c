@@ -12,7 +12,7 @@ static _Noreturn void usage(int status)
 {
 	fprintf(status ? stderr : stdout,
 		"usage: bench [--goal N] [--rounds N] [--size MIB] [--quick] [--json] [-v]\n"
-		"  --goal N     one of 1 to 12, 14, 16, peer, call, memory; without it all\n"
+		"  --goal N     one of 1 to 12, 14, 16, ranges, peer, call, memory; without it all\n"
 		"  --rounds N   %u or more; a gate that is missed is tried again with more\n"
 		"  --size MIB   of memory to populate, 2 to 256\n"
 		"  --quick      see that everything runs: little memory, %u rounds, no gate\n"

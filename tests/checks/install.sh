@@ -34,6 +34,8 @@ run_of() { # name of the example
 	case $1 in
 	bind-and-run) phrase='^the guest answered 42$' ;;
 	create-and-map) phrase='^Discarded at 4 MiB:$' ;;
+	fault-by-hand) phrase='^The pages were right, and zeros where they were given up$' ;;
+	pager) words="$dir/file" phrase='^finished: [1-9][0-9]* bytes filled, 0 still to come$' ;;
 	populate-from-file) words="$dir/file 1" phrase='^3000001 bytes in .* populated, [1-9][0-9]* skipped as zero$' ;;
 	prefault) phrase='^64 MiB of .* prefaulted by ' ;;
 	probe) phrase='^[*] ' ;;
@@ -64,6 +66,9 @@ obstacle() { # name of the example, env or as_user
 		echo "cannot become an ordinary user who comes to $dir"
 	elif [ "$1" = bind-and-run ] && ! installed "$2" "$dir/opt/gmem/bin/gmem-info" --feature kvm > "$dir/out" 2>&1; then
 		echo "no usable /dev/kvm"
+	elif [ "$1" = fault-by-hand ] || [ "$1" = pager ]; then
+		installed "$2" "$dir/opt/gmem/bin/gmem-info" --feature uffd_minor_memfd > "$dir/out" 2>&1 ||
+			echo "no userfaultfd for pages of a memfd"
 	fi
 }
 

@@ -211,6 +211,8 @@ int __wrap_pipe2(int ends[2], int flags)
 	return inject_point(INJECT_PIPE, (unsigned long)flags) ? -1 : __real_pipe2(ends, flags);
 }
 
+long (*wrap_ioctl_script)(int fd, unsigned long request, void *argument);
+
 int __wrap_ioctl(int fd, unsigned long request, ...)
 {
 	void *argument;
@@ -219,7 +221,9 @@ int __wrap_ioctl(int fd, unsigned long request, ...)
 	LAST_ARGUMENT(void *, request, argument);
 	if (inject_point(INJECT_IOCTL, request))
 		return -1;
-	fake = fake_ioctl(fd, request, argument);
+	fake = wrap_ioctl_script ? wrap_ioctl_script(fd, request, argument) : FAKE_NOT_MINE;
+	if (fake == FAKE_NOT_MINE)
+		fake = fake_ioctl(fd, request, argument);
 	return fake != FAKE_NOT_MINE ? (int)answer(fake) : __real_ioctl(fd, request, argument);
 }
 

@@ -89,6 +89,10 @@ void ledger_add(enum ledger_kind kind, const void *start, size_t length);
 void ledger_remove(enum ledger_kind kind, const void *start);
 void ledger_remove_range(enum ledger_kind kind, const void *start, size_t length);
 
+/* A test's own answers to ioctl(), on real fds: NULL, or a function that returns a result, a negative errno, or
+ * FAKE_NOT_MINE. Set while no other thread makes calls. */
+extern long (*wrap_ioctl_script)(int fd, unsigned long request, void *argument);
+
 /* The stand-in's answers: a result, a negative errno, or that the call is none of its business. */
 #define FAKE_NOT_MINE LONG_MIN
 long fake_open(const char *path, int flags);

@@ -288,6 +288,161 @@ report_that_nobody_got() {
     return 0
 }
 
+# --- microvm --lazy ---
+
+needs_paging() {
+    has_feature uffd_minor_memfd && has_feature uffd_missing_memfd || skip 'no userfaultfd for pages of a memfd here'
+    has_feature uffd_kernel_faults || skip 'no userfaultfd that hears of faults of KVM: permissions'
+}
+
+needs_poison() {
+    needs_paging
+    has_feature uffd_poison || skip 'this kernel cannot poison pages (6.6)'
+}
+
+# Every page of the image is touched, so nothing of it is left. What a pager has to do with it is in the report.
+right_on_demand() {
+    needs_paging
+    for options in '' '--backing memfd' --no-kvm '--around none' '--around 64k --threads 3' '--background max' \
+        '--background 1m --no-kvm' '--around 2m --background 100m --threads 64'; do
+        # shellcheck disable=SC2086
+        right "$MICROVM" --lazy $options "$image"
+        says out '^backing +memfd$'
+        says out '^populated by +nobody: .*--lazy'
+        says out '^page faults +[1-9][0-9]* \(p50 [0-9.]+ us, p99 [0-9.]+ us\)$'
+        says out '^filled +[1-9][0-9]* bytes'
+        says out '^remaining +0 bytes'
+        says_not out '^prefault'
+        case $options in
+        *background*) says out '^remaining +0 bytes: paging is over$' ;;
+        esac
+    done
+    right "$MICROVM" --lazy "$image"
+    says out '^Ways to bring in what is touched'
+    says_not out '^Ways to (populate|prefault)'
+}
+
+right_on_demand_on_hugetlb() {
+    needs_huge_pages 9
+    needs_paging
+    has_feature uffd_minor_hugetlb || skip 'no userfaultfd for huge pages here'
+    for options in '' --no-kvm '--background max' '--around 64k'; do
+        # shellcheck disable=SC2086
+        right "$MICROVM" --lazy --backing hugetlb $options "$image"
+        says out '^backing +hugetlb$'
+    done
+    wrong "$MICROVM" --lazy --backing hugetlb --flip 16777215 "$image"
+}
+
+right_on_demand_on_odd_sizes() {
+    needs_paging
+    for size in 1052675 4097 4096 4095 7 1; do
+        head -c "$size" /dev/urandom >"$dir/odd"
+        right "$MICROVM" --lazy "$dir/odd"
+        right "$MICROVM" --lazy --no-kvm --background max "$dir/odd"
+    done
+    truncate -s 8M "$dir/holes"
+    right "$MICROVM" --lazy "$dir/holes"
+    says out '^filled +0 bytes'
+}
+
+flipped_word_is_noticed_on_demand() {
+    needs_paging
+    for offset in 0 4096 16777215; do
+        wrong "$MICROVM" --lazy --flip "$offset" "$image"
+        wrong "$MICROVM" --lazy --no-kvm --background max --flip "$offset" "$image"
+    done
+}
+
+# Content that cannot be had is an error of whoever touches it: neither zeros nor a guest that hangs.
+lost_content_is_an_error() {
+    needs_poison
+    for options in '' --no-kvm '--background max' '--around none --threads 2'; do
+        # shellcheck disable=SC2086
+        refused 1 'image: what belongs at 0x800000 cannot be had' \
+            timeout 60 "$MICROVM" --lazy --deadline 1 --lose 0x800000 $options "$image"
+        says err 'microvm: (SIGBUS|KVM_RUN|the vCPU stopped)'
+    done
+    refused 1 'microvm: SIGBUS' timeout 60 "$MICROVM" --lazy --deadline 1 --lose 0 --flip 0 "$image"
+    right "$MICROVM" --lazy --lose 16777216 "$image"
+}
+
+# The file itself is cut off while the guest runs; where that comes too late, the image is larger the next time.
+truncated_image_is_an_error() {
+    needs_poison
+    for options in '' --no-kvm; do
+        for copies in 1 4 16; do
+            : >"$dir/cut" && : >"$dir/err"
+            for copy in $(seq "$copies"); do
+                cat "$image" >>"$dir/cut" || exit 1
+            done
+            # shellcheck disable=SC2086
+            timeout 60 "$MICROVM" --lazy --json --deadline 1 --around none $options "$dir/cut" >"$dir/out" 2>"$dir/err" &
+            until grep -q '^Image at' "$dir/err" || ! kill -0 $! 2>"$dir/gone"; do :; done
+            : >"$dir/cut"
+            wait $!
+            status=$?
+            [ "$status" -eq 0 ] || break
+        done
+        [ "$status" -eq 1 ] || show "exit status $status of a guest whose image was cut off $options"
+        says err 'became shorter|cannot be had|cannot make a source'
+        says_not out '"right": true'
+    done
+}
+
+json_on_demand() {
+    needs_paging
+    expect 0 "$MICROVM" --lazy --json "$image"
+    json
+    for member in '"lazy": true' '"threads": 1' '"faults": [1-9]' '"fault_p50_ns": [1-9]' '"fault_p99_ns": [1-9]' \
+        '"bytes_filled": [1-9]' '"pages_zeroed": [0-9]' '"bytes_remaining": 0' '"finished": false' \
+        '"seconds_to_first_instruction": [0-9]' '"right": true'; do
+        says out "$member"
+    done
+    says_not out 'populate|prefault'
+    expect 0 "$MICROVM" --lazy --json --background max "$image"
+    json
+    says out '"finished": true'
+    expect 0 "$MICROVM" --json "$image"
+    says out '"lazy": false'
+}
+
+# A thread of this program is all that faults without a vCPU, and that needs no permission.
+right_on_demand_as_a_user() {
+    for_user
+    has_feature uffd_minor_memfd && has_feature uffd_missing_memfd || skip 'no userfaultfd for pages of a memfd here'
+    right as_user "$dir/microvm" --lazy --no-kvm "$image"
+}
+
+# /dev/kvm may be used, and userfaultfd not: it says what is missing.
+missing_permission_is_named() {
+    for_user
+    needs_paging
+    [ -w /dev/kvm ] && [ -c /dev/userfaultfd ] || skip 'no /dev/kvm, or no /dev/userfaultfd'
+    [ "$(cat /proc/sys/vm/unprivileged_userfaultfd)" = 0 ] || skip 'vm.unprivileged_userfaultfd lets everybody'
+    : >"$dir/nobodys" && chmod 0 "$dir/nobodys" && chown 65534 "$dir/nobodys" || exit 1
+    unshare -m mount --bind "$dir/nobodys" /dev/userfaultfd 2>"$dir/err" || skip 'no mount namespace of its own'
+    refused 1 'cannot create guest memory: .*/dev/userfaultfd.*unprivileged_userfaultfd' \
+        unshare -m sh -c 'mount --bind "$1/nobodys" /dev/userfaultfd &&
+            exec setpriv --bounding-set=-all --inh-caps=-all "$1/microvm" --lazy "$1/image"' sh "$dir"
+}
+
+bad_options_of_lazy_are_refused() {
+    for around in '' 0 3k 4m x 16kk -1 64K; do
+        refused 2 'around' "$MICROVM" --lazy --around "$around" "$image"
+    done
+    for rate in '' 0 x -1 99999999999999999999g; do
+        refused 2 'background' "$MICROVM" --lazy --background "$rate" "$image"
+    done
+    for deadline in '' 0 x 3601; do
+        refused 2 'deadline' "$MICROVM" --lazy --deadline "$deadline" "$image"
+    done
+    refused 2 'lose' "$MICROVM" --lazy --lose x "$image"
+    refused 2 'go with --lazy' "$MICROVM" --background max "$image"
+    refused 2 'go with --lazy' "$MICROVM" --lose 0 "$image"
+    refused 1 'guest_memfd' "$MICROVM" --lazy --no-kvm --backing guest_memfd "$image"
+}
+
 # --- gmem-info ---
 
 info_report() {
@@ -385,7 +540,9 @@ info_as_a_user() {
 tests='right_by_default right_on_memfd right_on_guest_memfd right_on_hugetlb guest_memfd_is_not_replaced hugetlb_is_not_replaced
     right_without_kvm right_with_threads prefault_is_told right_as_a_user
     right_on_odd_sizes right_on_holes flipped_word_is_noticed bad_images_are_refused image_of_another_user_is_refused
-    bad_options_are_refused json_of_microvm report_that_nobody_got info_report info_bad_options info_features info_tasks
+    bad_options_are_refused json_of_microvm right_on_demand right_on_demand_on_hugetlb right_on_demand_on_odd_sizes
+    flipped_word_is_noticed_on_demand lost_content_is_an_error truncated_image_is_an_error json_on_demand
+    right_on_demand_as_a_user missing_permission_is_named bad_options_of_lazy_are_refused report_that_nobody_got info_report info_bad_options info_features info_tasks
     json_of_info info_narrow info_as_a_user'
 
 chosen=

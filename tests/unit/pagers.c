@@ -390,7 +390,7 @@ static void *wait_for_page(void *arg)
 	return NULL;
 }
 
-void touch(struct toucher *toucher, const unsigned char *at, uint64_t length, const unsigned char *expected)
+void touch_in_pager(struct toucher *toucher, const unsigned char *at, uint64_t length, const unsigned char *expected)
 {
 	pthread_attr_t attr;
 

@@ -145,7 +145,7 @@ struct toucher {
 };
 
 /* Reads by a system call, which says -EFAULT where a load were SIGBUS or SIGSEGV. */
-void touch(struct toucher *toucher, const unsigned char *at, uint64_t length, const unsigned char *expected);
+void touch_in_pager(struct toucher *toucher, const unsigned char *at, uint64_t length, const unsigned char *expected);
 bool still_waits(const struct toucher *toucher);
 int touched(struct toucher *toucher); /* joins */
 /* Until so many page faults are read and not resolved. */

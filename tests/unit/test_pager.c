@@ -351,7 +351,7 @@ static void finish_times_out_and_goes_on(enum way way)
 	feeder.answer = answers_later;
 	serve(&paging, &paged, feeder.source, 0, 0);
 	begin_paging(&paging);
-	touch(&toucher, paged.at + 7 * page(), page(), content + 7 * page());
+	touch_in_pager(&toucher, paged.at + 7 * page(), page(), content + 7 * page());
 	wait_pending(&paged, 1);
 	busy = pager_info(&paging).busy_ns;
 	assert_int_equal(gmem_pager_finish(paging.pager, paged.uffd, 300000000), -ETIMEDOUT);

@@ -39,7 +39,7 @@ static void tear_down(void)
 
 static void touch_page(struct toucher *toucher, uint64_t number)
 {
-	touch(toucher, paged.at + number * page(), page(), content + number * page());
+	touch_in_pager(toucher, paged.at + number * page(), page(), content + number * page());
 }
 
 static struct paging pager_around(enum way way, uint32_t mode, uint64_t around)

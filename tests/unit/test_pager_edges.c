@@ -57,7 +57,7 @@ static void tear_down(void)
 
 static void touch_page(struct toucher *toucher, uint64_t number, const unsigned char *expected)
 {
-	touch(toucher, paged.at + number * page(), page(), expected);
+	touch_in_pager(toucher, paged.at + number * page(), page(), expected);
 }
 
 /* --- given up, or brought, by others --- */
@@ -177,7 +177,7 @@ static void destroyed_while_it_is_asked_for(enum way way)
 	paged.mem = NULL;
 	for (int i = 0; i < 20; i++)
 		assert_int_equal(touched(&touchers[i]), -EFAULT);
-	touch(&touchers[0], other.at, page(), content);
+	touch_in_pager(&touchers[0], other.at, page(), content);
 	wait_pending(&other, 1);
 	assert_int_equal(deliver(&feeder, 0, LENGTH), 0);
 	assert_int_equal(touched(&touchers[0]), 0);

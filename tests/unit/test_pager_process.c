@@ -57,7 +57,7 @@ static void tear_down(void)
 
 static void touch_page(struct toucher *toucher, uint64_t number, const unsigned char *expected)
 {
-	touch(toucher, paged.at + number * page(), page(), expected);
+	touch_in_pager(toucher, paged.at + number * page(), page(), expected);
 }
 
 /* --- callbacks --- */

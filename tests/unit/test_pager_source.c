@@ -48,7 +48,7 @@ static void tear_down(void)
 
 static void touch_page(struct toucher *toucher, uint64_t number)
 {
-	touch(toucher, paged.at + number * page(), page(), content + number * page());
+	touch_in_pager(toucher, paged.at + number * page(), page(), content + number * page());
 }
 
 /* --- late --- */
