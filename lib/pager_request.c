@@ -203,6 +203,8 @@ static bool settle(struct gmemi_endpoint *endpoint, const struct attempt *attemp
 	struct gmemi_request *request = attempt->request;
 
 	if (r == -EAGAIN || r == -EBADFD) {
+		if (r == -EBADFD)
+			request->along = false; /* not all of it is there: what is needed by itself may be */
 		resolve_again(endpoint, request);
 	} else if (r < 0 && r != -ENOENT) {
 		gmemi_request_failed(endpoint, request, r);
