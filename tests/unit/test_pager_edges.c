@@ -393,6 +393,34 @@ static void a_late_source_delays_nobody_else(enum way way)
 
 IN_EACH_WAY(a_late_source_delays_nobody_else)
 
+static int fails_then_waits(struct feeder *f, uint64_t offset, uint64_t length, void *buffer)
+{
+	return asked(f) == 1 ? -EIO : waits_until_open(f, offset, length, buffer);
+}
+
+/* ... when it was asked again by the thread that had the time, too. */
+static void a_second_try_that_never_returns(void **state)
+{
+	struct gmem_pager_create_opts opts = with_events(&events, 200000000);
+	struct toucher toucher;
+
+	(void)state;
+	set_up_with(OWN, fails_then_waits, take_event);
+	end_paging(&paging);
+	paging = make_pager(OWN, &opts);
+	serve(&paging, &paged, feeder.source, 0, 0);
+	atomic_store(&events.verdict, GMEM_FAILURE_WAIT);
+	begin_paging(&paging);
+	touch_page(&toucher, 1, content + page());
+	WAIT_FOR(atomic_load(&events.failed) == 1);
+	assert_int_equal(events.error, -ETIMEDOUT);
+	assert_int_equal(deliver(&feeder, 0, LENGTH), 0);
+	assert_int_equal(touched(&toucher), 0);
+	atomic_store(&feeder.open, true);
+	assert_adds_up(&paged);
+	tear_down();
+}
+
 /* The deadline holds also while the thread that asks is blocked for good. */
 static void a_source_that_never_returns(void **state)
 {
@@ -434,6 +462,7 @@ static const struct gt_test tests[] = {
 	GT(a_slow_source_and_three_threads, NEEDS_PAGING),
 	GT(a_slow_source_and_two_lent_threads, NEEDS_PAGING),
 	EACH_WAY(a_late_source_delays_nobody_else, NEEDS_PAGING),
+	GT(a_second_try_that_never_returns, NEEDS_PAGING),
 	GT(a_source_that_never_returns, NEEDS_PAGING),
 };
 
