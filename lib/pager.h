@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Floor 5: the pager. pager.c makes, starts and stops it, pager_endpoint.c knows what it serves, pager_serve.c waits for events,
- * pager_fault.c makes requests of page faults, pager_list.c has them, pager_request.c carries them out, pager_background.c is what
- * nobody waits for,
- * pager_late.c takes what comes by itself, pager_wait.c is what threads wait on, pager_place.c is about where threads run. */
+/* Floor 5: the pager. pager.c makes, starts and stops it, pager_endpoint.c knows what it serves, pager_serve.c waits for
+ * events, pager_fault.c makes requests of page faults, pager_list.c has them, pager_request.c carries them out,
+ * pager_background.c is what nobody waits for, pager_late.c takes what comes by itself, pager_finish.c is what the program
+ * asks for, pager_wait.c is what threads wait on, pager_place.c is about where threads run. */
 #ifndef GMEMI_PAGER_H
 #define GMEMI_PAGER_H
 
@@ -47,8 +47,8 @@ struct gmemi_request {
 	uint64_t offset, length;	 /* bytes of the memory */
 	uint64_t needed, needed_length;	 /* of them: what somebody waits for; 0 bytes = nobody does */
 	uint64_t since, due, deadline;	 /* nanoseconds; since: when the first fault was read */
+	uint64_t comer;			 /* the number of the last who came to wait */
 	uint32_t tries, faults, serial;
-	uint32_t heard;			 /* of the faults, before a delivery of all that is needed began to make pages */
 	int32_t early;			 /* the source has refused before its read returned; 0 = it has not */
 	int32_t error;			 /* its last code */
 	bool along; /* in a sequence of faults: pages of it that are zeros, or there, are mapped too */
@@ -71,7 +71,7 @@ struct gmemi_endpoint {
 	struct gmem_uffd *uffd;
 	struct gmem_source *source;
 	struct gmemi_source_user user; /* for what the source delivers */
-	uint64_t tag;		       /* in the pager's table, and to epoll */
+	_Atomic uint64_t tag;	       /* in the pager's table, and to epoll; 0 = not there yet */
 	_Atomic uint32_t claims;       /* the table's, and of threads that are in it; GMEMI_ENDED: out of the table */
 	uint64_t rate, ahead;	       /* as in the options */
 	_Atomic uint64_t due;	       /* when it wants a thread without an event: UINT64_MAX = never */
@@ -79,6 +79,7 @@ struct gmemi_endpoint {
 	_Atomic uint32_t changes;      /* counts what gmem_pager_finish() waits for */
 	pthread_mutex_t lock;	       /* guards what follows; held for a moment at a time */
 	struct gmemi_request requests[GMEMI_REQUESTS], *unused, *pending;
+	uint64_t comers;	       /* who have come to wait so far */
 	uint32_t background, reading;  /* requests that nobody waits for; threads that are in the source */
 	bool deaf;		       /* no request is left: its events are not waited for */
 	bool failed, complete;

@@ -18,6 +18,7 @@ struct delivery {
 	uint64_t offset, length;
 	const unsigned char *data; /* NULL = zeros */
 	struct gmemi_wanted wanted;
+	uint64_t comers; /* who were there before */
 };
 
 static bool is_about(const struct delivery *d, const struct gmemi_request *request)
@@ -25,23 +26,17 @@ static bool is_about(const struct delivery *d, const struct gmemi_request *reque
 	return request->region == d->region && gmemi_range_overlaps(request->offset, request->length, d->offset, d->length);
 }
 
-static bool has_all(const struct delivery *d, const struct gmemi_request *request)
-{
-	return gmemi_range_contains(d->offset, d->length, request->needed, request->needed_length);
-}
-
 /* What somebody waits for in the range, from the first to the last of them. */
-static struct gmemi_wanted wanted_of(const struct delivery *d)
+static struct gmemi_wanted wanted_of(struct delivery *d)
 {
 	struct gmemi_wanted wanted = { .how = d->data ? GMEM_RESOLVE_DATA : GMEM_RESOLVE_ZERO, .data = d->data };
 	uint64_t first = UINT64_MAX, end = 0;
 
 	pthread_mutex_lock(&d->endpoint->lock);
-	for (struct gmemi_request *r = d->endpoint->pending; r; r = r->next) {
+	d->comers = d->endpoint->comers;
+	for (const struct gmemi_request *r = d->endpoint->pending; r; r = r->next) {
 		if (!is_about(d, r) || !r->needed_length)
 			continue;
-		if (has_all(d, r))
-			r->heard = r->faults;
 		first = gmemi_min(first, r->needed);
 		end = r->needed + r->needed_length > end ? r->needed + r->needed_length : end;
 	}
@@ -85,7 +80,7 @@ static bool is_waiting(const struct gmemi_request *request)
 
 static bool is_served(const struct delivery *d, const struct gmemi_request *request)
 {
-	return has_all(d, request) && request->heard == request->faults;
+	return request->comer <= d->comers && gmemi_range_contains(d->offset, d->length, request->needed, request->needed_length);
 }
 
 /* Requests that have got all they need. */

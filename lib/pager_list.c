@@ -47,6 +47,7 @@ void gmemi_request_need(struct gmemi_endpoint *endpoint, struct gmemi_request *r
 	}
 	request->needed = offset;
 	request->needed_length = end - offset;
+	request->comer = ++endpoint->comers;
 	if (request->faults++ == 0) {
 		request->since = now;
 		endpoint->background--;

@@ -83,7 +83,7 @@ static void give_up(struct gmemi_endpoint *endpoint, struct gmemi_request *reque
 		poison(endpoint, &copy, &verdict);
 	pthread_mutex_lock(&endpoint->lock);
 	if (request->serial == copy.serial && request->state == GMEMI_REQUEST_PARKED && verdict != GMEM_FAILURE_WAIT) {
-		if (verdict == -EAGAIN || request->faults != copy.faults)
+		if (verdict == -EAGAIN || request->comer != copy.comer)
 			again_at(endpoint, request, GMEMI_REQUEST_RETRY, gmemi_sys_now() + LAST_AGAIN);
 		else
 			gmemi_request_end(endpoint, request);
@@ -136,13 +136,15 @@ struct attempt {
 	struct gmemi_region *region;
 	uint64_t offset, length;
 	struct gmemi_wanted wanted;
-	uint32_t serial, faults;
+	uint64_t comer;
+	uint32_t serial;
 };
 
 /* The lock is held. */
 static struct attempt attempt_of(struct gmemi_request *request, enum gmem_resolve how, const unsigned char *data)
 {
-	struct attempt attempt = { .request = request, .region = request->region, .serial = request->serial, .faults = request->faults };
+	struct attempt attempt = { .request = request, .region = request->region, .comer = request->comer,
+				   .serial = request->serial };
 	bool alone = how == GMEM_RESOLVE_PRESENT && !request->along;
 
 	attempt.wanted = (struct gmemi_wanted){ .how = how, .data = data, .needed = request->needed, .needed_length = request->needed_length,
@@ -194,16 +196,19 @@ static void resolve_again(struct gmemi_endpoint *endpoint, struct gmemi_request 
 	pthread_mutex_unlock(&endpoint->lock);
 }
 
-/* With the lock, which is given back. True: somebody has come to wait for more of it meanwhile, and *next is for that. */
+/* With the lock, which is given back. True: somebody has come to wait for it meanwhile, and *next is for that: perhaps for a page
+ * that had been made, and was given up since. */
 static bool settle(struct gmemi_endpoint *endpoint, const struct attempt *attempt, int r, struct attempt *next)
 {
 	struct gmemi_request *request = attempt->request;
 
 	if (r == -EAGAIN || r == -EBADFD) {
+		if (r == -EBADFD)
+			request->along = false; /* not all of it is there: what is needed by itself may be */
 		resolve_again(endpoint, request);
 	} else if (r < 0 && r != -ENOENT) {
 		gmemi_request_failed(endpoint, request, r);
-	} else if (r == 0 && request->faults != attempt->faults) { /* also for a page that was mapped, and is not any more */
+	} else if (r == 0 && request->comer != attempt->comer) {
 		*next = attempt_of(request, GMEM_RESOLVE_PRESENT, NULL);
 		pthread_mutex_unlock(&endpoint->lock);
 		return true;

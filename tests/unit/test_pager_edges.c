@@ -168,7 +168,7 @@ static void destroyed_while_it_is_asked_for(enum way way)
 	struct paged other = page_memory(GMEM_BACKING_MEMFD, LENGTH, GMEM_STRATEGY_FILL);
 	struct toucher touchers[20];
 
-	set_up(way);
+	set_up(way); /* a deadline of ten seconds: nothing of this waits for it */
 	serve(&paging, &other, feeder.source, 0, 0);
 	for (uint64_t i = 0; i < 20; i++)
 		touch_page(&touchers[i], i, NULL);
@@ -276,19 +276,10 @@ static void *come(void *arg)
 
 	for (uint64_t i = 0; i < ROUNDS; i++) {
 		pthread_barrier_wait(&barrier);
-		sum += *(volatile unsigned char *)(paged.at + (number * 61 + i) % PAGES * page());
+		sum += *(volatile unsigned char *)(paged.at + (number * 61 + i) * 2 % PAGES * page());
 		pthread_barrier_wait(&barrier);
 	}
 	return (void *)(uintptr_t)sum;
-}
-
-static int says_zero(struct feeder *f, uint64_t offset, uint64_t length, void *buffer)
-{
-	(void)f;
-	(void)offset;
-	(void)length;
-	(void)buffer;
-	return GMEM_ANSWER_ZERO;
 }
 
 static void those_who_come_while_zeros_are_left_out(void **state)
@@ -299,7 +290,9 @@ static void those_who_come_while_zeros_are_left_out(void **state)
 	void *sum;
 
 	(void)state;
-	set_up_with(OWN, says_zero, take_event);
+	set_up_with(OWN, NULL, take_event);
+	for (uint64_t i = 0; i < PAGES; i += 2) /* between pages that take their time */
+		memset(content + i * page(), 0, page());
 	end_paging(&paging);
 	paging = make_pager(THREE_OWN, &opts);
 	serve(&paging, &paged, feeder.source, 0, 0);
@@ -400,6 +393,34 @@ static void a_late_source_delays_nobody_else(enum way way)
 
 IN_EACH_WAY(a_late_source_delays_nobody_else)
 
+static int fails_then_waits(struct feeder *f, uint64_t offset, uint64_t length, void *buffer)
+{
+	return asked(f) == 1 ? -EIO : waits_until_open(f, offset, length, buffer);
+}
+
+/* ... when it was asked again by the thread that had the time, too. */
+static void a_second_try_that_never_returns(void **state)
+{
+	struct gmem_pager_create_opts opts = with_events(&events, 200000000);
+	struct toucher toucher;
+
+	(void)state;
+	set_up_with(OWN, fails_then_waits, take_event);
+	end_paging(&paging);
+	paging = make_pager(OWN, &opts);
+	serve(&paging, &paged, feeder.source, 0, 0);
+	atomic_store(&events.verdict, GMEM_FAILURE_WAIT);
+	begin_paging(&paging);
+	touch_page(&toucher, 1, content + page());
+	WAIT_FOR(atomic_load(&events.failed) == 1);
+	assert_int_equal(events.error, -ETIMEDOUT);
+	assert_int_equal(deliver(&feeder, 0, LENGTH), 0);
+	assert_int_equal(touched(&toucher), 0);
+	atomic_store(&feeder.open, true);
+	assert_adds_up(&paged);
+	tear_down();
+}
+
 /* The deadline holds also while the thread that asks is blocked for good. */
 static void a_source_that_never_returns(void **state)
 {
@@ -441,6 +462,7 @@ static const struct gt_test tests[] = {
 	GT(a_slow_source_and_three_threads, NEEDS_PAGING),
 	GT(a_slow_source_and_two_lent_threads, NEEDS_PAGING),
 	EACH_WAY(a_late_source_delays_nobody_else, NEEDS_PAGING),
+	GT(a_second_try_that_never_returns, NEEDS_PAGING),
 	GT(a_source_that_never_returns, NEEDS_PAGING),
 };
 

@@ -62,13 +62,41 @@ static int delivers_first(struct feeder *f, uint64_t offset, uint64_t length, vo
 
 static void delivered_before_the_read_returns(enum way way)
 {
-	set_up(way, delivers_first, 0);
+	set_up(way, delivers_first, GMEM_FOREVER);
 	for (uint64_t i = 0; i < PAGES; i += 2)
 		assert_int_equal(memcmp(paged.at + i * page(), content + i * page(), page()), 0);
-	assert_int_equal(gmem_pager_finish(paging.pager, paged.uffd, GMEM_FOREVER), 0);
+	assert_int_equal(gmem_pager_finish(paging.pager, paged.uffd, 20 * SECOND), 0);
 	assert_int_equal(memcmp(paged.at, content, LENGTH), 0);
 	assert_int_equal(events.failed, 0);
 	assert_adds_up(&paged);
+	tear_down();
+}
+
+static int delivers_a_page_first(struct feeder *f, uint64_t offset, uint64_t length, void *buffer)
+{
+	(void)buffer;
+	(void)length;
+	assert_int_equal(deliver(f, offset, page()), 0);
+	return GMEM_ANSWER_LATER;
+}
+
+/* In a sequence much is asked for around a page: whoever waits for that page alone does not wait for the rest. */
+static void a_page_of_many_is_delivered(enum way way)
+{
+	struct gmem_pager_create_opts opts = with_events(&events, GMEM_FOREVER);
+
+	set_up(way, delivers_a_page_first, 0);
+	end_paging(&paging);
+	paging = make_pager(way, &opts);
+	serve(&paging, &paged, feeder.source, 0, 0);
+	begin_paging(&paging);
+	for (uint64_t i = 0; i < PAGES; i += question(&feeder, asked(&feeder) - 1).length / page()) {
+		struct gmem_uffd_info before = uffd_info(&paged);
+
+		assert_int_equal(memcmp(paged.at + i * page(), content + i * page(), page()), 0);
+		assert_adds_up(&paged);
+		assert_true(uffd_info(&paged).retries - before.retries < 4);
+	}
 	tear_down();
 }
 
@@ -192,7 +220,7 @@ static void refused_before_the_read_returns(enum way way)
 	int error = -ENODATA;
 	struct toucher toucher;
 
-	set_up(way, NULL, 0);
+	set_up(way, NULL, GMEM_FOREVER);
 	feeder.user = &error;
 	feeder.answer = refuses_first;
 	atomic_store(&events.verdict, GMEM_FAILURE_WAIT);
@@ -205,6 +233,7 @@ static void refused_before_the_read_returns(enum way way)
 }
 
 IN_EACH_WAY(delivered_before_the_read_returns)
+IN_EACH_WAY(a_page_of_many_is_delivered)
 IN_EACH_WAY(delivered_by_another_thread)
 IN_EACH_WAY(delivered_in_parts_and_twice)
 IN_EACH_WAY(delivered_wrongly)
@@ -438,6 +467,7 @@ IN_EACH_WAY(late_layers)
 
 static const struct gt_test tests[] = {
 	EACH_WAY(delivered_before_the_read_returns, NEEDS_PAGING),
+	EACH_WAY(a_page_of_many_is_delivered, NEEDS_PAGING),
 	EACH_WAY(delivered_by_another_thread, NEEDS_PAGING),
 	EACH_WAY(delivered_in_parts_and_twice, NEEDS_PAGING),
 	EACH_WAY(delivered_wrongly, NEEDS_PAGING),
