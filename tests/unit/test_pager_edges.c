@@ -82,12 +82,12 @@ static void discarded_while_it_is_asked_for(enum way way)
 }
 
 /* The source never answers: whoever waits gets the zeros at the deadline at the latest, and no poison. */
-static void discarded_and_never_answered(enum way way)
+static void discarded_and_not_had(enum way way, int (*answer)(struct feeder *, uint64_t, uint64_t, void *))
 {
 	struct gmem_pager_create_opts opts = with_events(&events, 200000000);
 	struct toucher toucher;
 
-	set_up(way);
+	set_up_with(way, answer, take_event);
 	end_paging(&paging);
 	paging = make_pager(way, &opts);
 	serve(&paging, &paged, feeder.source, 0, 0);
@@ -96,9 +96,29 @@ static void discarded_and_never_answered(enum way way)
 	wait_asked(&feeder, 1);
 	assert_int_equal(gmem_discard(paged.mem, 5 * page(), page(), NULL, NULL), 0);
 	assert_int_equal(touched(&toucher), 0);
-	assert_int_equal(events.failed, 0);
 	assert_adds_up(&paged);
+	assert_int_equal(uffd_info(&paged).poisoned, 0);
 	tear_down();
+}
+
+static void discarded_and_never_answered(enum way way)
+{
+	discarded_and_not_had(way, answers_later);
+	assert_int_equal(events.failed, 0);
+}
+
+static int always_fails(struct feeder *f, uint64_t offset, uint64_t length, void *buffer)
+{
+	(void)f;
+	(void)offset;
+	(void)length;
+	(void)buffer;
+	return -EIO;
+}
+
+static void discarded_and_failed(enum way way)
+{
+	discarded_and_not_had(way, always_fails);
 }
 
 static void removed_by_madvise(enum way way, int advice)
@@ -190,6 +210,7 @@ static void destroyed_while_it_is_asked_for(enum way way)
 
 IN_EACH_WAY(discarded_while_it_is_asked_for)
 IN_EACH_WAY(discarded_and_never_answered)
+IN_EACH_WAY(discarded_and_failed)
 IN_EACH_WAY(removed_while_it_is_asked_for)
 IN_EACH_WAY(not_needed_while_it_is_asked_for)
 IN_EACH_WAY(populated_while_it_is_asked_for)
@@ -449,6 +470,7 @@ static void a_source_that_never_returns(void **state)
 static const struct gt_test tests[] = {
 	EACH_WAY(discarded_while_it_is_asked_for, NEEDS_PAGING),
 	EACH_WAY(discarded_and_never_answered, NEEDS_PAGING),
+	EACH_WAY(discarded_and_failed, NEEDS_PAGING),
 	EACH_WAY(removed_while_it_is_asked_for, NEEDS_PAGING),
 	EACH_WAY(not_needed_while_it_is_asked_for, NEEDS_PAGING),
 	EACH_WAY(populated_while_it_is_asked_for, NEEDS_PAGING),
