@@ -134,6 +134,15 @@ static void filled(struct gmemi_watch *watch, uint64_t offset, uint64_t length)
 	}
 }
 
+/* An event that is being read is known to the page map after that. */
+static void settle(struct gmemi_watch *watch)
+{
+	struct gmem_uffd *uffd = ((struct gmemi_watched *)watch)->uffd;
+
+	gmemi_events_share(uffd);
+	gmemi_events_leave(uffd);
+}
+
 /* gmem_destroy(). In a forked child the kernel's userfaultfd is the parent's: nothing is said to it. */
 static void leave(struct gmemi_watch *watch)
 {
@@ -162,7 +171,7 @@ static int new_watched(struct gmem_uffd *uffd, struct gmem *mem, struct gmemi_wa
 
 	if (!watched)
 		return -ENOMEM;
-	*watched = (struct gmemi_watched){ .watch = { covers, filled, leave }, .uffd = uffd, .mem = mem };
+	*watched = (struct gmemi_watched){ .watch = { covers, filled, settle, leave }, .uffd = uffd, .mem = mem };
 	atomic_init(&watched->claims, 1);
 	gmemi_uffd_claim(uffd);
 	r = gmemi_watch_begin(mem, &watched->watch);

@@ -32,6 +32,7 @@ struct gmemi_mapping {
 struct gmemi_watch {
 	bool (*covers)(const struct gmemi_watch *watch, uint64_t offset, uint64_t length); /* is a part of that watched? */
 	void (*filled)(struct gmemi_watch *watch, uint64_t offset, uint64_t length); /* who waits for these may go on */
+	void (*settle)(struct gmemi_watch *watch); /* waits until what madvise() gave up before is marked */
 	void (*leave)(struct gmemi_watch *watch); /* the memory ends: nothing of it is touched after the return */
 };
 
@@ -57,7 +58,7 @@ struct gmem {
 	bool imported;		   /* others may have the same open file, and change its flags */
 	bool exposed;		   /* somebody besides the library's own calls may touch the pages */
 	struct gmemi_watch *watch; /* NULL = nobody watches */
-	_Atomic uint32_t watch_calls; /* of `filled` under way; added to under the lock */
+	_Atomic uint32_t watch_calls; /* of `filled` and `settle` under way; added to under the lock */
 	struct gmemi_begun *begun; /* of calls under way: the list and the page numbers in it */
 	atomic_uint slots;	   /* memslots bound */
 	_Atomic uint64_t populated, skipped;
@@ -135,6 +136,8 @@ bool gmemi_memory_free_unseen(struct gmem *mem, uint64_t offset, uint64_t length
 int gmemi_watch_begin(struct gmem *mem, struct gmemi_watch *watch);
 /* Nothing is under way in it after the return. */
 void gmemi_watch_end(struct gmem *mem);
+/* Pages that madvise() has given up by now are marked when it returns: what is stored and marked then stays. */
+void gmemi_watch_settle(struct gmem *mem);
 /* These pages have just become filled, by a call that knows of no faults. */
 void gmemi_watch_tell_filled(struct gmem *mem, uint64_t offset, uint64_t length);
 

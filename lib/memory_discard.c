@@ -107,8 +107,10 @@ void gmemi_content_claim(struct gmem *mem, struct gmemi_claim *claim, uint64_t o
 	uint64_t first = gmemi_round_down(offset, mem->page_size);
 	uint64_t end = gmemi_round_down(offset + length + mem->page_size - 1, mem->page_size);
 
-	if (mem->map)
-		gmemi_claim_take(&mem->content, claim, first, end - first);
+	if (!mem->map)
+		return;
+	gmemi_claim_take(&mem->content, claim, first, end - first);
+	gmemi_watch_settle(mem);
 }
 
 void gmemi_content_leave(struct gmem *mem, struct gmemi_claim *claim)

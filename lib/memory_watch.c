@@ -28,7 +28,8 @@ void gmemi_watch_end(struct gmem *mem)
 		(void)gmemi_sys_wait(&mem->watch_calls, calls, UINT64_MAX);
 }
 
-void gmemi_watch_tell_filled(struct gmem *mem, uint64_t offset, uint64_t length)
+/* The watch, which does not end before it is left; NULL = there is none. */
+static struct gmemi_watch *enter(struct gmem *mem)
 {
 	struct gmemi_watch *watch;
 
@@ -37,11 +38,33 @@ void gmemi_watch_tell_filled(struct gmem *mem, uint64_t offset, uint64_t length)
 	if (watch)
 		atomic_fetch_add(&mem->watch_calls, 1);
 	pthread_mutex_unlock(&mem->lock);
-	if (!watch)
-		return;
-	watch->filled(watch, offset, length);
+	return watch;
+}
+
+static void leave(struct gmem *mem)
+{
 	pthread_mutex_lock(&mem->lock);
 	if (atomic_fetch_sub(&mem->watch_calls, 1) == 1 && !mem->watch)
 		gmemi_sys_wake(&mem->watch_calls);
 	pthread_mutex_unlock(&mem->lock);
+}
+
+void gmemi_watch_settle(struct gmem *mem)
+{
+	struct gmemi_watch *watch = enter(mem);
+
+	if (!watch)
+		return;
+	watch->settle(watch);
+	leave(mem);
+}
+
+void gmemi_watch_tell_filled(struct gmem *mem, uint64_t offset, uint64_t length)
+{
+	struct gmemi_watch *watch = enter(mem);
+
+	if (!watch)
+		return;
+	watch->filled(watch, offset, length);
+	leave(mem);
 }
