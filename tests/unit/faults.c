@@ -23,7 +23,7 @@ struct lazy make_lazy(uint32_t backing, uint64_t pages)
 {
 	struct gmem_create_opts opts = { .size = sizeof(opts), .need = GMEM_NEED_MAPPABLE | GMEM_NEED_LAZY, .backing = backing };
 	struct lazy lazy = { .page = backing == GMEM_BACKING_HUGETLB ? UINT64_C(2) << 20 : page() };
-	void *address;
+	void *address = NULL;
 
 	lazy.length = pages * lazy.page;
 	lazy.vm = open_vm(-1);
