@@ -2,11 +2,8 @@
 /* GMEM_STRATEGY_FILL: the file gets the content, then the page map says so, then the kernel maps it. */
 #include "fault_job.h"
 
-#include <fcntl.h>
-
 #include "err.h"
 #include "range.h"
-#include "sys.h"
 
 #define REFILLS 3 /* of one page that somebody frees again and again while it is mapped */
 
@@ -147,15 +144,6 @@ static int replace_lost(struct gmemi_job *job, size_t page)
 	return gmemi_memory_punch(gmemi_job_memory(job), gmemi_job_offset(job, page), job->region->page_size);
 }
 
-/* The file has nothing there: freed by somebody who does not tell. Zeros, but what others put there meanwhile stays. */
-static int allocate(const struct gmemi_job *job, size_t page)
-{
-	int r = gmemi_sys_fallocate(gmemi_memory_shared_fd(gmemi_job_memory(job)), FALLOC_FL_KEEP_SIZE, gmemi_job_offset(job, page),
-				    job->region->page_size);
-
-	return r < 0 ? gmemi_failed(r, "fallocate()", NULL) : 0;
-}
-
 static int map_all(struct gmemi_job *job, size_t *done)
 {
 	uint32_t refills = 0;
@@ -172,8 +160,8 @@ static int map_all(struct gmemi_job *job, size_t *done)
 		refills = did ? 0 : refills + 1;
 		if (lost)
 			r = replace_lost(job, page);
-		else if (r == -EFAULT && refills <= REFILLS)
-			r = allocate(job, page);
+		else if (r == -EFAULT && refills <= REFILLS) /* the file has nothing there: freed by somebody who does not tell */
+			r = gmemi_job_allocate(job, page, 1);
 	}
 	*done = page;
 	return r;
