@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "content.h"
+#include "fault.h"
 #include "faults.h"
 #include "handles.h"
 #include "uapi/userfaultfd.h"
@@ -27,6 +28,7 @@ static struct {
 	int64_t says;	  /* in the result field, pages or a negative errno */
 	uint64_t longest; /* pages of a call that is not answered so; 0 = any */
 	unsigned int calls, wakes;
+	bool unread;   /* events could not be read in a call */
 	bool sentinel; /* the field has always been something that no kernel says */
 	uint64_t start[400], waked;
 } script;
@@ -49,6 +51,7 @@ static long answer(int fd, unsigned long request, void *argument)
 	if (request != script.request)
 		return FAKE_NOT_MINE;
 	script.start[script.calls % 400] = (call->start - (uintptr_t)lazy.at) / lazy.page;
+	script.unread = script.unread && pthread_rwlock_trywrlock(&lazy.uffd->events_lock) == EBUSY;
 	script.sentinel = script.sentinel && (*field > INT64_MAX / 2 || *field < -4095);
 	if (++script.calls <= script.after || !script.times || (script.longest && length <= script.longest * lazy.page))
 		return FAKE_NOT_MINE;
@@ -81,6 +84,7 @@ static void begin(enum gmem_strategy strategy, int error, int64_t says, unsigned
 	script.after = after;
 	script.times = times;
 	script.sentinel = true;
+	script.unread = true;
 	wrap_ioctl_script = answer;
 }
 
@@ -92,6 +96,7 @@ static void end(void)
 	for (uint64_t i = 0; i < PAGES; i++)
 		assert_bytes(lazy.at + i * lazy.page, (int)i + 1, lazy.page);
 	assert_true(script.sentinel);
+	assert_true(script.unread); /* else a page that is given up in between would be mapped after madvise() has returned */
 	no_event(lazy.uffd);
 	free(data);
 	end_lazy(&lazy);
