@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* GMEM_STRATEGY_COPY: the kernel makes the page of a buffer, and maps it, in one. A page that is there is never written: it is
- * the truth, unless the page map says that it was given up. */
+ * the truth. */
 #include "fault_job.h"
 
 #include "err.h"
@@ -16,7 +16,7 @@ static size_t pages_of(const struct gmemi_job *job, uint64_t bytes)
 	return (size_t)(bytes / job->region->page_size);
 }
 
-/* Huge pages cannot be made of nothing: their zeros are put into the file, where whoever waits finds them. */
+/* Huge pages cannot be made of nothing: the file gets them, where it has none, and whoever waits finds them there. */
 static int zeros_by_file(struct gmemi_job *job, size_t page, size_t pages, size_t *did)
 {
 	int r;
@@ -24,7 +24,7 @@ static int zeros_by_file(struct gmemi_job *job, size_t page, size_t pages, size_
 	*did = 0;
 	if (!gmemi_job_memory(job))
 		return gmemi_refuse(-EOPNOTSUPP, "no way to make huge pages of zeros of memory without a file here");
-	r = gmemi_job_put_zeros(job, page, pages);
+	r = gmemi_job_allocate(job, page, pages);
 	if (r < 0)
 		return r;
 	mark_filled(job, page, pages);
@@ -77,20 +77,13 @@ static int make_empty(struct gmemi_job *job, size_t page, size_t end, size_t *di
 	return 0;
 }
 
-/* Given up: zeros, also over what somebody has made of it meanwhile, where that can be reached. */
+/* Given up: zeros, unless it is there: then somebody has made it since, or MADV_DONTNEED has left it, and it may have been
+ * written without a fault. */
 static int make_discarded(struct gmemi_job *job, size_t page, size_t pages, size_t *did)
 {
 	size_t there;
 
-	if (!job->region->zeropage)
-		return zeros_by_file(job, page, pages, did);
-	if (gmemi_job_memory(job)) {
-		int r = gmemi_memory_punch(gmemi_job_memory(job), gmemi_job_offset(job, page), gmemi_job_bytes(job, pages));
-
-		if (r < 0)
-			return r;
-	}
-	return make(job, page, pages, NULL, did, &there);
+	return job->region->zeropage ? make(job, page, pages, NULL, did, &there) : zeros_by_file(job, page, pages, did);
 }
 
 /* Filled: there, and whoever waits wakes; or freed by somebody who does not tell, which is zeros. */

@@ -2,11 +2,8 @@
 /* GMEM_STRATEGY_FILL: the file gets the content, then the page map says so, then the kernel maps it. */
 #include "fault_job.h"
 
-#include <fcntl.h>
-
 #include "err.h"
 #include "range.h"
-#include "sys.h"
 
 #define COPY_MISSES 8 /* pages that were there when they were to be made: the region's pages are allocated ahead */
 #define REFILLS 3 /* of one page that somebody frees again and again while it is mapped */
@@ -198,15 +195,6 @@ static int publish_some(struct gmemi_job *job, size_t page, size_t pages, size_t
 	return copied ? publish_copies(job, page, pages, done, lost) : publish(job, page, pages, done, lost);
 }
 
-/* The file has nothing there: freed by somebody who does not tell. Zeros, but what others put there meanwhile stays. */
-static int allocate(const struct gmemi_job *job, size_t page)
-{
-	int r = gmemi_sys_fallocate(gmemi_memory_shared_fd(gmemi_job_memory(job)), FALLOC_FL_KEEP_SIZE, gmemi_job_offset(job, page),
-				    job->region->page_size);
-
-	return r < 0 ? gmemi_failed(r, "fallocate()", NULL) : 0;
-}
-
 static int map_all(struct gmemi_job *job, size_t *done)
 {
 	uint32_t refills = 0;
@@ -223,8 +211,8 @@ static int map_all(struct gmemi_job *job, size_t *done)
 		refills = did ? 0 : refills + 1;
 		if (lost)
 			r = replace_lost(job, page);
-		else if (r == -EFAULT && refills <= REFILLS)
-			r = allocate(job, page);
+		else if (r == -EFAULT && refills <= REFILLS) /* the file has nothing there: freed by somebody who does not tell */
+			r = gmemi_job_allocate(job, page, 1);
 	}
 	*done = page;
 	return r;

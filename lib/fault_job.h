@@ -57,6 +57,8 @@ static inline const unsigned char *gmemi_job_data(const struct gmemi_job *job, s
 /* Into the file. */
 int gmemi_job_put(struct gmemi_job *job, size_t page, size_t pages);
 int gmemi_job_put_zeros(struct gmemi_job *job, size_t page, size_t pages);
+/* Zeros where the file has nothing; what it has stays. */
+int gmemi_job_allocate(const struct gmemi_job *job, size_t page, size_t pages);
 /* Empty pages of zeros that nobody needs now cost nothing: whoever comes for them gets them then. */
 void gmemi_job_leave_zeros(const struct gmemi_job *job, size_t page, size_t pages);
 /* An empty page that is needed has no content yet: -EBADFD. */

@@ -144,24 +144,10 @@ static void whole_pages(const struct gmemi_view *view, uint64_t *from, uint64_t 
 	*length = end > first ? end - first : 0;
 }
 
-/* GMEM_STRATEGY_COPY hears of no page that the file has: what madvise() leaves there goes now, before it returns. */
-static void free_removed(struct gmem_uffd *uffd, struct gmemi_region *region, uint64_t offset, uint64_t length)
-{
-	struct gmem *mem = region->watched->mem;
-
-	if (gmemi_region_reenter(uffd, region)) {
-		if (region->strategy == GMEM_STRATEGY_COPY && mem && gmemi_memory_punch(mem, offset, length) < 0)
-			gmemi_tolerated();
-		gmemi_region_leave(region);
-	}
-	gmemi_region_release(region);
-}
-
 /* Zeros from now on, before anybody hears of it: the part at *start, which goes on behind it. False = there is none. */
 static bool mark_removed(struct gmem_uffd *uffd, uint64_t *start, uint64_t end)
 {
-	struct gmemi_region *region = NULL;
-	uint64_t from, length, offset = 0;
+	uint64_t from, length, offset;
 	struct gmemi_view *view;
 	bool found;
 
@@ -170,15 +156,12 @@ static bool mark_removed(struct gmem_uffd *uffd, uint64_t *start, uint64_t end)
 	if (found) {
 		*start = from + length;
 		whole_pages(view, &from, &length);
-		region = view->region;
 		offset = view->offset + (from - view->hva);
-		gmemi_pagemap_set(region->map, gmemi_region_page(region, offset), length / region->page_size, GMEMI_PAGE_DISCARDED);
+		gmemi_pagemap_set(view->region->map, gmemi_region_page(view->region, offset), length / view->region->page_size,
+				  GMEMI_PAGE_DISCARDED);
 		gmemi_count(&uffd->counters.removed, length);
-		gmemi_region_claim(region);
 	}
 	pthread_mutex_unlock(&uffd->index_lock);
-	if (found)
-		free_removed(uffd, region, offset, length);
 	return found;
 }
 

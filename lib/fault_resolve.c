@@ -2,6 +2,7 @@
 /* Making pages be there. The page map decides what a page is to hold; the pages are claimed while that is done. */
 #include "fault_job.h"
 
+#include <fcntl.h>
 #include <string.h>
 
 #include "err.h"
@@ -86,6 +87,14 @@ int gmemi_job_put_zeros(struct gmemi_job *job, size_t page, size_t pages)
 		left -= part;
 	}
 	return r;
+}
+
+int gmemi_job_allocate(const struct gmemi_job *job, size_t page, size_t pages)
+{
+	int r = gmemi_sys_fallocate(gmemi_memory_shared_fd(gmemi_job_memory(job)), FALLOC_FL_KEEP_SIZE, gmemi_job_offset(job, page),
+				    gmemi_job_bytes(job, pages));
+
+	return r < 0 ? gmemi_failed(r, "fallocate()", NULL) : 0;
 }
 
 void gmemi_job_leave_zeros(const struct gmemi_job *job, size_t page, size_t pages)

@@ -49,11 +49,11 @@ static int check_unregister(struct gmem_uffd *uffd, const struct gmemi_watched *
 	return 0;
 }
 
-/* Pages that were given up are zeros from now on because the file has none. */
+/* Pages that were given up are zeros from now on because the file has none; by GMEM_STRATEGY_COPY one that it has is in use. */
 static int unregister_region(struct gmem_uffd *uffd, struct gmemi_region *region)
 {
 	const struct gmemi_view *view;
-	int r = region->watched->mem ? gmemi_region_punch(region, GMEMI_PAGE_DISCARDED) : 0;
+	int r = region->strategy == GMEM_STRATEGY_FILL ? gmemi_region_punch(region, GMEMI_PAGE_DISCARDED) : 0;
 
 	if (r < 0)
 		return r;

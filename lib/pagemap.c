@@ -58,9 +58,30 @@ static int open_map(struct gmemi_pagemap *map, uint64_t bytes)
 	return 0;
 }
 
+static uint64_t words_for(uint64_t pages)
+{
+	return pages / PAGES_PER_WORD + (pages % PAGES_PER_WORD != 0);
+}
+
+int gmemi_pagemap_create_here(uint64_t pages, struct gmemi_pagemap **result)
+{
+	struct gmemi_pagemap *map = gmemi_alloc(1, sizeof(*map));
+
+	if (!map)
+		return -ENOMEM;
+	map->fd = -1;
+	map->words = gmemi_alloc(words_for(pages), sizeof(*map->words));
+	if (!map->words) {
+		gmemi_free(map);
+		return -ENOMEM;
+	}
+	*result = map;
+	return 0;
+}
+
 int gmemi_pagemap_create(uint64_t pages, struct gmemi_pagemap **result)
 {
-	uint64_t words = pages / PAGES_PER_WORD + (pages % PAGES_PER_WORD != 0);
+	uint64_t words = words_for(pages);
 	struct gmemi_pagemap *map = gmemi_alloc(1, sizeof(*map));
 	int r;
 
@@ -79,8 +100,12 @@ void gmemi_pagemap_destroy(struct gmemi_pagemap *map)
 {
 	if (!map)
 		return;
-	gmemi_sys_unmap((void *)map->words, map->bytes);
-	gmemi_sys_close(map->fd);
+	if (map->fd >= 0) {
+		gmemi_sys_unmap((void *)map->words, map->bytes);
+		gmemi_sys_close(map->fd);
+	} else {
+		gmemi_free((void *)map->words);
+	}
 	gmemi_free(map);
 }
 

@@ -172,7 +172,9 @@ GMEM_API void gmem_uffd_destroy(struct gmem_uffd *uffd);
  * empty in the page map lose whatever the file had there (a prefault's zeros, what was written through a mapping); those filled
  * or discarded stay. madvise() with MADV_DONTNEED, MADV_FREE (which then fails on shared memory) or MADV_REMOVE on a watched
  * mapping gives the pages up for good, and returns only when the event has been read: by another thread. gmem_discard() does
- * the same and waits for nobody.
+ * the same and waits for nobody. By GMEM_STRATEGY_COPY, MADV_DONTNEED leaves pages that the file has: touching them raises no
+ * fault. Of a huge page that is given up in part, the page map goes on to say what it said. Where a range is mapped twice, use
+ * MADV_REMOVE: after MADV_DONTNEED the other mapping still has the page.
  *
  * @param uffd    the endpoint
  * @param mem     the memory, created or imported with GMEM_NEED_LAZY, of the same VM, watched by no other endpoint; NULL,

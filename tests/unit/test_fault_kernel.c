@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "content.h"
+#include "fault.h"
 #include "faults.h"
 #include "handles.h"
 #include "uapi/userfaultfd.h"
@@ -27,6 +28,7 @@ static struct {
 	int64_t says;	  /* in the result field, pages or a negative errno */
 	uint64_t longest; /* pages of a call that is not answered so; 0 = any */
 	unsigned int calls, wakes;
+	bool unread;   /* events could not be read in a call */
 	bool sentinel; /* the field has always been something that no kernel says */
 	uint64_t start[400], waked;
 } script;
@@ -49,15 +51,16 @@ static long answer(int fd, unsigned long request, void *argument)
 	if (request != script.request)
 		return FAKE_NOT_MINE;
 	script.start[script.calls % 400] = (call->start - (uintptr_t)lazy.at) / lazy.page;
+	script.unread = script.unread && pthread_rwlock_trywrlock(&lazy.uffd->events_lock) == EBUSY;
 	script.sentinel = script.sentinel && (*field > INT64_MAX / 2 || *field < -4095);
 	if (++script.calls <= script.after || !script.times || (script.longest && length <= script.longest * lazy.page))
 		return FAKE_NOT_MINE;
 	script.times--;
 	if (script.says > 0 && script.says != SAYS_NOTHING) { /* that much is really done */
-		struct uffdi_copy some = *copy;
 		struct uffdi_resolve few = { .start = call->start, .length = (uint64_t)script.says * lazy.page };
+		struct uffdi_copy some = { .to = few.start, .length = few.length };
 
-		some.length = few.length;
+		some.from = request == UFFDI_COPY ? copy->from : 0;
 		assert_int_equal(__real_ioctl(fd, request, request == UFFDI_COPY ? (void *)&some : (void *)&few), 0);
 		*field = (int64_t)few.length;
 	} else if (script.says != SAYS_NOTHING) {
@@ -69,6 +72,7 @@ static long answer(int fd, unsigned long request, void *argument)
 static void begin(enum gmem_strategy strategy, int error, int64_t says, unsigned int after, unsigned int times)
 {
 	alarm(60);
+	wrap_ioctl_script = NULL; /* of a test that failed */
 	lazy = make_watched(GMEM_BACKING_MEMFD, PAGES, strategy);
 	data = malloc(lazy.length);
 	for (uint64_t i = 0; i < PAGES; i++)
@@ -80,6 +84,7 @@ static void begin(enum gmem_strategy strategy, int error, int64_t says, unsigned
 	script.after = after;
 	script.times = times;
 	script.sentinel = true;
+	script.unread = true;
 	wrap_ioctl_script = answer;
 }
 
@@ -91,6 +96,7 @@ static void end(void)
 	for (uint64_t i = 0; i < PAGES; i++)
 		assert_bytes(lazy.at + i * lazy.page, (int)i + 1, lazy.page);
 	assert_true(script.sentinel);
+	assert_true(script.unread); /* else a page that is given up in between would be mapped after madvise() has returned */
 	no_event(lazy.uffd);
 	free(data);
 	end_lazy(&lazy);
