@@ -14,7 +14,7 @@ struct gmemi_claim {
 };
 
 struct gmemi_claims {
-	pthread_mutex_t lock;	   /* guards the list, for a moment at a time */
+	pthread_mutex_t lock;      /* guards the list, for a moment at a time */
 	struct gmemi_claim *first; /* in the order in which they came, held or waiting */
 	uint32_t waiting;
 	_Atomic uint32_t drops; /* counts: what those who wait watch */

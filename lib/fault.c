@@ -14,9 +14,9 @@
 
 /* Of what the kernel offers. FORK and UNMAP are not asked for: watched mappings are not inherited, and only the library unmaps
  * them, so nobody has to wait for an event to be read. */
-#define WANTED                                                                                                                  \
-	(BIT(PAGEFAULT_WP) | BIT(EVENT_REMAP) | BIT(EVENT_REMOVE) | BIT(MISSING_HUGETLBFS) | BIT(MISSING_SHMEM) | BIT(THREAD_ID) | \
-	 BIT(MINOR_HUGETLBFS) | BIT(MINOR_SHMEM) | BIT(WP_HUGETLBFS_SHMEM) | BIT(POISON))
+#define WANTED                                                                                                    \
+	(BIT(PAGEFAULT_WP) | BIT(EVENT_REMAP) | BIT(EVENT_REMOVE) | BIT(MISSING_HUGETLBFS) | BIT(MISSING_SHMEM) | \
+	 BIT(THREAD_ID) | BIT(MINOR_HUGETLBFS) | BIT(MINOR_SHMEM) | BIT(WP_HUGETLBFS_SHMEM) | BIT(POISON))
 
 int gmemi_uffd_check(const struct gmem_uffd *uffd)
 {
@@ -134,7 +134,8 @@ static int open_fd(struct gmem_vm *vm, bool *user_mode)
 	if (fd < 0)
 		return gmemi_failed(fd, "userfaultfd()", gmemi_uffd_any_hint);
 	*user_mode = true;
-	gmemi_note(GMEM_LOG_WARNING, "%s: only faults taken in user mode are heard: %s", gmemi_entered(), gmemi_uffd_kernel_hint);
+	gmemi_note(GMEM_LOG_WARNING, "%s: only faults taken in user mode are heard: %s", gmemi_entered(),
+		   gmemi_uffd_kernel_hint);
 	return fd;
 }
 

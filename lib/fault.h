@@ -25,7 +25,7 @@ struct gmemi_table {
 struct gmemi_view {
 	struct gmemi_view *next; /* of the region */
 	struct gmemi_region *region;
-	uint64_t hva, offset, length; /* offset: as the region's */
+	uint64_t hva, offset, length;  /* offset: as the region's */
 	struct gmemi_mapping *mapping; /* held; NULL = the peer's */
 };
 
@@ -36,28 +36,28 @@ struct gmemi_region {
 	struct gmemi_watched *watched;
 	uint64_t offset, length, content, gpa, page_size;
 	enum gmem_strategy strategy; /* FILL or COPY */
-	atomic_bool copies; /* FILL, but new pages may be copied in: nobody else moves pages behind our back, and there is one view */
+	atomic_bool copies; /* FILL, but new pages may be copied in: there is one view, and no process else moves pages */
 	atomic_uint copy_misses;
-	bool minor;	    /* registered for minor faults too: UFFDIO_CONTINUE works */
-	bool zeropage;	    /* UFFDIO_ZEROPAGE works */
+	bool minor;    /* registered for minor faults too: UFFDIO_CONTINUE works */
+	bool zeropage; /* UFFDIO_ZEROPAGE works */
 	bool protects, peer;
 	struct gmemi_fill fill; /* how its file is filled; without one, nothing */
 	struct gmemi_pagemap *map;
-	uint64_t map_first;	    /* the region's first page in it */
-	struct gmemi_view *views;   /* under the endpoint's index lock */
-	atomic_uint claims;	    /* the index's, and of those who remember it */
-	bool own_map;		    /* the map goes with the region */
-	_Atomic uint32_t busy;	    /* calls under way that touch its pages, and GMEMI_GONE: none begins any more */
+	uint64_t map_first;       /* the region's first page in it */
+	struct gmemi_view *views; /* under the endpoint's index lock */
+	atomic_uint claims;       /* the index's, and of those who remember it */
+	bool own_map;             /* the map goes with the region */
+	_Atomic uint32_t busy;    /* calls under way that touch its pages, and GMEMI_GONE: none begins any more */
 };
 
 /* A memory, or all that is without a file here, as far as the endpoint watches it. */
 struct gmemi_watched {
 	struct gmemi_watch watch;
 	struct gmem_uffd *uffd;
-	struct gmem *mem;	     /* NULL = without a file here */
+	struct gmem *mem;            /* NULL = without a file here */
 	struct gmemi_table regions;  /* by offset; under the index lock */
 	struct gmemi_claims content; /* for what has no memory to claim in */
-	atomic_uint claims;	     /* the memory's, and of calls under way */
+	atomic_uint claims;          /* the memory's, and of calls under way */
 };
 
 struct gmemi_fault_counters {
@@ -74,20 +74,20 @@ struct gmem_uffd {
 	atomic_uint claims; /* the program's, one for each memory watched, and the pager's */
 	bool user_mode, imported;
 	atomic_bool owner_gone;
-	atomic_uintptr_t server; /* the pager that serves it */
+	atomic_uintptr_t server;       /* the pager that serves it */
 	pthread_mutex_t register_lock; /* held while regions come and go */
-	pthread_mutex_t index_lock; /* guards the tables, for a moment at a time */
+	pthread_mutex_t index_lock;    /* guards the tables, for a moment at a time */
 	/* Held shared from the look at the page map to the end of the kernel's call, and alone from reading an event to having
 	 * marked what it says: whoever was told of pages that are given up may use them anew at once. */
 	pthread_rwlock_t events_lock;
 	pthread_mutex_t events_gate; /* passed on the way to events_lock, so that many who share it keep nobody out */
-	struct gmemi_table views;   /* by hva */
+	struct gmemi_table views;    /* by hva */
 	struct gmemi_watched fileless;
 	_Atomic uint64_t ranges, length;
-	pthread_mutex_t read_lock;  /* guards what follows */
+	pthread_mutex_t read_lock; /* guards what follows */
 	struct uffdi_message batch[GMEMI_BATCH];
 	uint32_t batch_next, batch_known, batch_count; /* told, and known to page maps and tables */
-	uint64_t batch_at;	   /* of a message about a range: how far it has been told */
+	uint64_t batch_at;                             /* of a message about a range: how far it has been told */
 	int children[GMEMI_CHILDREN]; /* of owners that forked, where nothing can be poisoned: as long as they are open, nothing
 					is zero */
 	uint32_t child_count;
@@ -114,7 +114,8 @@ static inline void gmemi_count(_Atomic uint64_t *counter, uint64_t by)
 
 /* fault_index.c: the caller holds the index lock, unless it says otherwise. */
 int gmemi_table_insert(struct gmemi_table *table, void *item, int (*compare)(const void *item, uint64_t key), uint64_t key);
-void gmemi_table_remove(struct gmemi_table *table, const void *item, int (*compare)(const void *item, uint64_t key), uint64_t key);
+void gmemi_table_remove(struct gmemi_table *table, const void *item, int (*compare)(const void *item, uint64_t key),
+			uint64_t key);
 void gmemi_table_end(struct gmemi_table *table);
 int gmemi_index_add_view(struct gmem_uffd *uffd, struct gmemi_view *view);
 void gmemi_index_remove_view(struct gmem_uffd *uffd, struct gmemi_view *view);
@@ -151,7 +152,8 @@ static inline uint64_t gmemi_region_page(const struct gmemi_region *region, uint
  * sure that whoever waits for them wakes. *done bytes without a gap. 0, -EAGAIN (the address space is changing), -ESRCH (the
  * owner is gone), or a code with a sentence. The region is entered. */
 /* Maps what the file has; *done < length with -EFAULT: the file has nothing there. */
-int gmemi_kernel_continue(struct gmem_uffd *uffd, struct gmemi_region *region, uint64_t offset, uint64_t length, uint64_t *done);
+int gmemi_kernel_continue(struct gmem_uffd *uffd, struct gmemi_region *region, uint64_t offset, uint64_t length,
+			  uint64_t *done);
 /* Makes pages of a buffer, or of zeros (data NULL), in one view, as far as it reaches; those that are there stay: *there counts them.
  * -ENOENT, without a sentence: the page behind *done is not mapped in the owner any more. */
 int gmemi_kernel_copy(struct gmem_uffd *uffd, struct gmemi_region *region, uint64_t offset, uint64_t length,

@@ -39,8 +39,8 @@ static int make(struct gmemi_job *job, size_t page, size_t pages, const unsigned
 {
 	struct gmemi_fault_counters *c = &job->uffd->counters;
 	uint64_t bytes, bytes_there;
-	int r = gmemi_kernel_copy(job->uffd, job->region, gmemi_job_offset(job, page), gmemi_job_bytes(job, pages), data, &bytes,
-				  &bytes_there);
+	int r = gmemi_kernel_copy(job->uffd, job->region, gmemi_job_offset(job, page), gmemi_job_bytes(job, pages), data,
+				  &bytes, &bytes_there);
 
 	*did = pages_of(job, bytes);
 	*there = pages_of(job, bytes_there);

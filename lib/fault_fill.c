@@ -6,7 +6,7 @@
 #include "range.h"
 
 #define COPY_MISSES 8 /* pages that were there when they were to be made: the region's pages are allocated ahead */
-#define REFILLS 3 /* of one page that somebody frees again and again while it is mapped */
+#define REFILLS 3     /* of one page that somebody frees again and again while it is mapped */
 
 static void set_bits(uint64_t *words, size_t page, size_t pages)
 {
@@ -171,7 +171,8 @@ static int publish(struct gmemi_job *job, size_t page, size_t pages, size_t *don
 	while (marked < pages && mark_filled(job, page + marked))
 		marked++;
 	if (marked)
-		r = gmemi_kernel_continue(job->uffd, job->region, gmemi_job_offset(job, page), gmemi_job_bytes(job, marked), &bytes);
+		r = gmemi_kernel_continue(job->uffd, job->region, gmemi_job_offset(job, page), gmemi_job_bytes(job, marked),
+					  &bytes);
 	gmemi_events_leave(job->uffd);
 	*done = (size_t)(bytes / job->region->page_size);
 	*lost = r == 0 && marked < pages;
@@ -211,7 +212,8 @@ static int map_all(struct gmemi_job *job, size_t *done)
 		refills = did ? 0 : refills + 1;
 		if (lost)
 			r = replace_lost(job, page);
-		else if (r == -EFAULT && refills <= REFILLS) /* the file has nothing there: freed by somebody who does not tell */
+		else if (r == -EFAULT &&
+			 refills <= REFILLS) /* the file has nothing there: freed by somebody who does not tell */
 			r = gmemi_job_allocate(job, page, 1);
 	}
 	*done = page;

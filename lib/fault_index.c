@@ -58,7 +58,8 @@ int gmemi_table_insert(struct gmemi_table *table, void *item, int (*compare)(con
 	return 0;
 }
 
-void gmemi_table_remove(struct gmemi_table *table, const void *item, int (*compare)(const void *item, uint64_t key), uint64_t key)
+void gmemi_table_remove(struct gmemi_table *table, const void *item, int (*compare)(const void *item, uint64_t key),
+			uint64_t key)
 {
 	size_t at = position(table, compare, key);
 

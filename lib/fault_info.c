@@ -67,7 +67,8 @@ uint64_t gmemi_uffd_remaining(struct gmem_uffd *uffd)
 		if (view) {
 			region = view->region;
 			address = view->hva + view->length;
-			if (region->views != view || atomic_load(&region->busy) & GMEMI_GONE) /* of several views the first counts */
+			if (region->views != view ||
+			    atomic_load(&region->busy) & GMEMI_GONE) /* of several views the first counts */
 				region = NULL;
 			else
 				atomic_fetch_add(&region->busy, 1); /* so that its page map stays */
@@ -77,7 +78,8 @@ uint64_t gmemi_uffd_remaining(struct gmem_uffd *uffd)
 			return bytes;
 		if (!region)
 			continue;
-		bytes += region->page_size * gmemi_pagemap_count_empty(region->map, region->map_first, region->length / region->page_size);
+		bytes += region->page_size *
+			 gmemi_pagemap_count_empty(region->map, region->map_first, region->length / region->page_size);
 		gmemi_region_leave(region);
 	}
 }
@@ -96,12 +98,25 @@ int gmem_uffd_query(const struct gmem_uffd *uffd, struct gmem_uffd_info *info)
 		return r;
 	c = &uffd->counters;
 	now = (struct gmem_uffd_info){
-		.flags = flags_of(uffd), .ranges = get(&uffd->ranges), .length = get(&uffd->length),
-		.remaining = gmemi_uffd_remaining((struct gmem_uffd *)(uintptr_t)uffd), .faults = get(&c->faults), .missing = get(&c->missing),
-		.minor = get(&c->minor), .write = get(&c->write), .protect = get(&c->protect), .removed = get(&c->removed),
-		.filled = get(&c->filled), .zeroed = get(&c->zeroed), .present = get(&c->present), .duplicate = get(&c->duplicate),
-		.poisoned = get(&c->poisoned), .retries = get(&c->retries), .source_errors = get(&c->source_errors),
-		.bytes = get(&c->bytes), .pending = get(&c->pending),
+		.flags = flags_of(uffd),
+		.ranges = get(&uffd->ranges),
+		.length = get(&uffd->length),
+		.remaining = gmemi_uffd_remaining((struct gmem_uffd *)(uintptr_t)uffd),
+		.faults = get(&c->faults),
+		.missing = get(&c->missing),
+		.minor = get(&c->minor),
+		.write = get(&c->write),
+		.protect = get(&c->protect),
+		.removed = get(&c->removed),
+		.filled = get(&c->filled),
+		.zeroed = get(&c->zeroed),
+		.present = get(&c->present),
+		.duplicate = get(&c->duplicate),
+		.poisoned = get(&c->poisoned),
+		.retries = get(&c->retries),
+		.source_errors = get(&c->source_errors),
+		.bytes = get(&c->bytes),
+		.pending = get(&c->pending),
 	};
 	for (uint32_t i = 0; i < GMEM_LATENCY_BUCKETS; i++)
 		now.latency[i] = get(&c->latency[i]);

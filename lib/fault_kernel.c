@@ -6,7 +6,7 @@
 #include "range.h"
 #include "sys.h"
 
-#define UNTOUCHED INT64_MIN /* no answer of any kernel: one that fails early leaves the field as it was */
+#define UNTOUCHED INT64_MIN       /* no answer of any kernel: one that fails early leaves the field as it was */
 #define REACH (UINT64_C(1) << 30) /* bytes that one call is asked for, at most */
 
 /* One call of the kernel over [start, start + length). Its own result; *did what it says that it has done. */
@@ -16,7 +16,7 @@ struct attempt {
 	const unsigned char *from; /* UFFDIO_COPY */
 	int (*once)(const struct attempt *attempt, uint64_t start, uint64_t length, int64_t *did);
 	const char *name;
-	bool fresh; /* a page that is there ends it: -EEXIST */
+	bool fresh;      /* a page that is there ends it: -EEXIST */
 	bool minds_gone; /* -ENOENT ends it: what is made is remembered, and nothing was made there */
 };
 
@@ -55,7 +55,8 @@ static uint64_t progress(int r, int64_t did, uint64_t asked)
 
 /* What a failure at a page, or at a longer range, means. 0 = go on behind *skip bytes, which are dealt with (*there: because
  * they were); *length may be cut to try a shorter range instead. */
-static int judge(const struct attempt *attempt, int r, uint64_t start, uint64_t page, uint64_t *length, uint64_t *skip, uint64_t *there)
+static int judge(const struct attempt *attempt, int r, uint64_t start, uint64_t page, uint64_t *length, uint64_t *skip,
+		 uint64_t *there)
 {
 	*skip = 0;
 	switch (r) {
@@ -189,13 +190,15 @@ int gmemi_kernel_poison(struct gmem_uffd *uffd, struct gmemi_region *region, uin
 	int r = attempt_in_views(&attempt, region, offset, length, done, &there);
 
 	if (r == -EINVAL || r == -ENOTTY)
-		return gmemi_refuse(-EOPNOTSUPP, "this kernel, or this endpoint, cannot poison pages: UFFDIO_POISON came with 6.6");
+		return gmemi_refuse(-EOPNOTSUPP,
+				    "this kernel, or this endpoint, cannot poison pages: UFFDIO_POISON came with 6.6");
 	gmemi_count(&uffd->counters.poisoned, (*done - there) / region->page_size);
 	return r;
 }
 
 /* The one that begins at offset. */
-static bool part_at(struct gmem_uffd *uffd, const struct gmemi_region *region, uint64_t offset, uint64_t length, struct part *part)
+static bool part_at(struct gmem_uffd *uffd, const struct gmemi_region *region, uint64_t offset, uint64_t length,
+		    struct part *part)
 {
 	for (uint32_t i = 0; part_of(uffd, region, i, offset, length, part); i++)
 		if (part->offset == offset)
@@ -226,7 +229,9 @@ int gmemi_kernel_copy(struct gmem_uffd *uffd, struct gmemi_region *region, uint6
 int gmemi_kernel_copy_new(struct gmem_uffd *uffd, struct gmemi_region *region, uint64_t offset, uint64_t length,
 			  const unsigned char *data, uint64_t *done)
 {
-	struct attempt attempt = { .uffd = uffd, .from = data, .once = copy_once, .name = "UFFDIO_COPY", .fresh = true, .minds_gone = true };
+	struct attempt attempt = {
+		.uffd = uffd, .from = data, .once = copy_once, .name = "UFFDIO_COPY", .fresh = true, .minds_gone = true
+	};
 	uint64_t there = 0;
 	struct part part;
 

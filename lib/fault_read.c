@@ -124,7 +124,8 @@ static bool take_fault(struct gmem_uffd *uffd, const struct uffdi_message *messa
 /* --- ranges that are given up, unmapped or moved ---------------------------------------------------------------------- */
 
 /* The part of [start, end) that the first view in it has: false = none any more. The lock is held. */
-static bool first_part(struct gmem_uffd *uffd, uint64_t start, uint64_t end, struct gmemi_view **view, uint64_t *from, uint64_t *length)
+static bool first_part(struct gmem_uffd *uffd, uint64_t start, uint64_t end, struct gmemi_view **view, uint64_t *from,
+		       uint64_t *length)
 {
 	*view = gmemi_index_view(uffd, start);
 	if (start >= end || !*view || (*view)->hva >= end)
@@ -177,7 +178,9 @@ static int split(struct gmem_uffd *uffd, struct gmemi_view *view, uint64_t hva)
 	rest = gmemi_alloc(1, sizeof(*rest));
 	if (!rest)
 		return -ENOMEM;
-	*rest = (struct gmemi_view){ .region = view->region, .hva = hva, .offset = view->offset + before, .length = view->length - before };
+	*rest = (struct gmemi_view){
+		.region = view->region, .hva = hva, .offset = view->offset + before, .length = view->length - before
+	};
 	view->length = before;
 	r = gmemi_index_add_view(uffd, rest);
 	if (r < 0) {
@@ -302,7 +305,8 @@ static int take_forked(struct gmem_uffd *uffd, int child, struct gmem_fault *fau
 		return 1;
 	}
 	if (uffd->child_count == GMEMI_CHILDREN)
-		return gmemi_refuse(-EMFILE, "the owner has forked more than %d times, and this kernel cannot poison pages (6.6)",
+		return gmemi_refuse(-EMFILE,
+				    "the owner has forked more than %d times, and this kernel cannot poison pages (6.6)",
 				    GMEMI_CHILDREN);
 	uffd->children[uffd->child_count++] = gmemi_sys_raised(child);
 	return 1;

@@ -27,7 +27,8 @@ static bool shut(const struct gmemi_view *view)
 	void *at = (void *)(uintptr_t)view->hva;
 
 	return gmemi_sys_protect(at, view->length, PROT_NONE) == 0 ||
-	       gmemi_sys_map(at, view->length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0, &at) == 0;
+	       gmemi_sys_map(at, view->length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0,
+			     &at) == 0;
 }
 
 /* The memory ends while somebody may be waiting in a fault of it: he must not see zeros, so the mapping is shut first, and

@@ -27,7 +27,8 @@ static int register_view(struct gmem_uffd *uffd, const struct gmemi_view *view)
 	return r < 0 ? gmemi_failed(r, "UFFDIO_REGISTER", r == -EBUSY ? "another userfaultfd watches the mapping" : NULL) : 0;
 }
 
-static int check_new(const struct gmem_uffd *uffd, const struct gmemi_watched *watched, const struct gmemi_region *wanted, uint64_t hva)
+static int check_new(const struct gmem_uffd *uffd, const struct gmemi_watched *watched, const struct gmemi_region *wanted,
+		     uint64_t hva)
 {
 	const struct gmemi_region *other = gmemi_index_region(watched, wanted->offset);
 	const struct gmemi_view *view = wanted->peer ? gmemi_index_view(uffd, hva) : NULL;
@@ -118,7 +119,9 @@ static int watch_region(struct gmem_uffd *uffd, struct gmemi_region *region, uin
 	if (region->peer)
 		return add_view(uffd, region, &view);
 	r = watch_mappings(uffd, region);
-	return r < 0 ? r : gmemi_region_punch(region, GMEMI_PAGE_EMPTY); /* those of a prefault are mapped, and would raise no fault */
+	return r < 0 ? r
+		     : gmemi_region_punch(region,
+					  GMEMI_PAGE_EMPTY); /* those of a prefault are mapped, and would raise no fault */
 }
 
 static int set_up_map(struct gmemi_region *region, const struct gmem *mem)
@@ -141,7 +144,8 @@ static uint64_t gpa_of(struct gmem *mem, uint64_t offset, uint64_t length)
 	return bound.length >= length ? bound.gpa : UINT64_MAX;
 }
 
-static struct gmemi_region *new_region(struct gmem *mem, uint64_t offset, uint64_t length, const struct gmem_uffd_register_opts *opts)
+static struct gmemi_region *new_region(struct gmem *mem, uint64_t offset, uint64_t length,
+				       const struct gmem_uffd_register_opts *opts)
 {
 	struct gmemi_region *region = gmemi_alloc(1, sizeof(*region));
 
@@ -215,7 +219,8 @@ static int do_register(struct gmem_uffd *uffd, struct gmem *mem, uint64_t offset
 	return r;
 }
 
-static int check_peer(const struct gmem_uffd *uffd, const struct gmem *mem, uint64_t length, struct gmem_uffd_register_opts *opts)
+static int check_peer(const struct gmem_uffd *uffd, const struct gmem *mem, uint64_t length,
+		      struct gmem_uffd_register_opts *opts)
 {
 	bool peer = opts->flags & GMEM_REGISTER_BY_PEER;
 	uint64_t align = mem ? mem->page_size : opts->page_size;
@@ -228,7 +233,8 @@ static int check_peer(const struct gmem_uffd *uffd, const struct gmem *mem, uint
 	if (!peer && (opts->hva || opts->gpa))
 		return gmemi_refuse(-EINVAL, "opts->hva and opts->gpa are for GMEM_REGISTER_BY_PEER");
 	if (peer && (!gmemi_aligned(opts->hva, align) || opts->hva > UINT64_MAX - length))
-		return gmemi_refuse(-EINVAL, "opts->hva 0x%llx is not a multiple of the page size, or leaves no room", (ull)opts->hva);
+		return gmemi_refuse(-EINVAL, "opts->hva 0x%llx is not a multiple of the page size, or leaves no room",
+				    (ull)opts->hva);
 	return 0;
 }
 
@@ -247,7 +253,8 @@ static int check_page_size(const struct gmem *mem, struct gmem_uffd_register_opt
 
 static int check_opts(const struct gmem *mem, uint64_t length, struct gmem_uffd_register_opts *opts)
 {
-	int r = gmemi_opts_flags(opts->flags, GMEM_REGISTER_WRITE_PROTECT | GMEM_REGISTER_BY_PEER | GMEM_REGISTER_CONTENT, "opts->flags");
+	int r = gmemi_opts_flags(opts->flags, GMEM_REGISTER_WRITE_PROTECT | GMEM_REGISTER_BY_PEER | GMEM_REGISTER_CONTENT,
+				 "opts->flags");
 
 	if (r == 0)
 		r = gmemi_opts_reserved(opts->reserved);

@@ -91,8 +91,8 @@ int gmemi_job_put_zeros(struct gmemi_job *job, size_t page, size_t pages)
 
 int gmemi_job_allocate(const struct gmemi_job *job, size_t page, size_t pages)
 {
-	int r = gmemi_sys_fallocate(gmemi_memory_shared_fd(gmemi_job_memory(job)), FALLOC_FL_KEEP_SIZE, gmemi_job_offset(job, page),
-				    gmemi_job_bytes(job, pages));
+	int r = gmemi_sys_fallocate(gmemi_memory_shared_fd(gmemi_job_memory(job)), FALLOC_FL_KEEP_SIZE,
+				    gmemi_job_offset(job, page), gmemi_job_bytes(job, pages));
 
 	return r < 0 ? gmemi_failed(r, "fallocate()", NULL) : 0;
 }
@@ -182,7 +182,8 @@ static int resolve_in_region(struct gmem_uffd *uffd, struct gmemi_watched *watch
 		return gmemi_refuse(-ENOENT, "offset 0x%llx is not watched", (unsigned long long)offset);
 	length = gmemi_min(length, region->offset + region->length - offset);
 	if (!gmemi_aligned(offset | length, region->page_size)) {
-		r = gmemi_refuse(-EINVAL, "the range is not of whole pages of 0x%llx bytes", (unsigned long long)region->page_size);
+		r = gmemi_refuse(-EINVAL, "the range is not of whole pages of 0x%llx bytes",
+				 (unsigned long long)region->page_size);
 	} else if (how == GMEM_RESOLVE_WAKE) {
 		gmemi_kernel_wake(uffd, region, offset, length);
 		*did = length;
@@ -194,8 +195,8 @@ static int resolve_in_region(struct gmem_uffd *uffd, struct gmemi_watched *watch
 }
 
 /* A moment of somebody else's madvise() or mmap() is waited for here; one that waits for its event to be read is not. */
-static int resolve(struct gmem_uffd *uffd, struct gmemi_watched *watched, uint64_t offset, uint64_t length, enum gmem_resolve how,
-		   const unsigned char *data, uint64_t *done)
+static int resolve(struct gmem_uffd *uffd, struct gmemi_watched *watched, uint64_t offset, uint64_t length,
+		   enum gmem_resolve how, const unsigned char *data, uint64_t *done)
 {
 	uint32_t tries = 0;
 	int r = 0;
@@ -216,7 +217,8 @@ static int resolve(struct gmem_uffd *uffd, struct gmemi_watched *watched, uint64
 }
 
 /* -EINVAL, or what the memory is to this endpoint, held. */
-static int check_range(struct gmem_uffd *uffd, struct gmem *mem, uint64_t offset, uint64_t length, struct gmemi_watched **watched)
+static int check_range(struct gmem_uffd *uffd, struct gmem *mem, uint64_t offset, uint64_t length,
+		       struct gmemi_watched **watched)
 {
 	int r = gmemi_uffd_check(uffd);
 

@@ -30,7 +30,8 @@ static bool makes_huge_pages(void)
 
 	if (fd < 0)
 		return false;
-	if (gmemi_sys_resize(fd, THP_TRIAL) == 0 && gmemi_sys_pwrite(fd, &byte, 1, 0) == 1 && gmemi_sys_describe(fd, &about) == 0)
+	if (gmemi_sys_resize(fd, THP_TRIAL) == 0 && gmemi_sys_pwrite(fd, &byte, 1, 0) == 1 &&
+	    gmemi_sys_describe(fd, &about) == 0)
 		huge = about.allocated > gmemi_sys_page_size();
 	gmemi_sys_close(fd);
 	return huge;
@@ -39,14 +40,17 @@ static bool makes_huge_pages(void)
 static int check_copy(const struct gmem *mem)
 {
 	if (gmemi_memory_shared_backing(mem) == GMEM_BACKING_MEMFD && makes_huge_pages())
-		return gmemi_refuse(-EOPNOTSUPP, "GMEM_STRATEGY_COPY: transparent huge pages make pages of zeros that nobody asked for: "
+		return gmemi_refuse(-EOPNOTSUPP,
+				    "GMEM_STRATEGY_COPY: transparent huge pages make pages of zeros that nobody asked for: "
 				    "set /sys/kernel/mm/transparent_hugepage/shmem_enabled to never");
 	return 0;
 }
 
 int gmemi_region_choose_strategy(struct gmemi_region *region, struct gmem *mem, enum gmem_strategy wanted)
 {
-	static const enum gmem_mechanism ways[] = { [GMEM_STRATEGY_FILL] = GMEM_MECH_UFFD_CONTINUE, [GMEM_STRATEGY_COPY] = GMEM_MECH_UFFD_COPY };
+	static const enum gmem_mechanism ways[] = {
+		[GMEM_STRATEGY_FILL] = GMEM_MECH_UFFD_CONTINUE, [GMEM_STRATEGY_COPY] = GMEM_MECH_UFFD_COPY
+	};
 	struct gmemi_wish wish = { .need = mem->need, .backing = gmemi_memory_shared_backing(mem), .forced = ways[wanted] };
 	const struct gmemi_chain_row *row = gmemi_chain_pick(mem->vm, GMEM_TASK_RESOLVE, &wish, NULL);
 
@@ -59,7 +63,8 @@ int gmemi_region_choose_strategy(struct gmemi_region *region, struct gmem *mem, 
 	if (region->minor)
 		return has_missing(mem->vm, wish.backing)
 			       ? 0
-			       : gmemi_refuse(-EOPNOTSUPP, "this kernel tells of minor faults of this memory, but not of missing pages");
+			       : gmemi_refuse(-EOPNOTSUPP,
+					      "this kernel tells of minor faults of this memory, but not of missing pages");
 	return check_copy(mem);
 }
 

@@ -8,7 +8,8 @@
 typedef unsigned long long ull;
 
 /* A region in the range, from `offset` on; NULL = none any more. The register lock is held: it stays. */
-static struct gmemi_region *next_region(struct gmem_uffd *uffd, const struct gmemi_watched *watched, uint64_t offset, uint64_t end)
+static struct gmemi_region *next_region(struct gmem_uffd *uffd, const struct gmemi_watched *watched, uint64_t offset,
+					uint64_t end)
 {
 	struct gmemi_region *region;
 
@@ -41,10 +42,12 @@ static int check_unregister(struct gmem_uffd *uffd, const struct gmemi_watched *
 		return gmemi_refuse(-ENOENT, "nothing in the range is watched");
 	for (; region; region = next_region(uffd, watched, region->offset + region->length, offset + length)) {
 		if (!gmemi_range_contains(offset, length, region->offset, region->length))
-			return gmemi_refuse(-EINVAL, "the region from 0x%llx on, of 0x%llx bytes, lies only partly in the range",
+			return gmemi_refuse(-EINVAL,
+					    "the region from 0x%llx on, of 0x%llx bytes, lies only partly in the range",
 					    (ull)region->offset, (ull)region->length);
 		if (leaves_zeros(uffd, region))
-			return gmemi_refuse(-EBUSY, "pages of the region from 0x%llx on are empty, and would become zeros", (ull)region->offset);
+			return gmemi_refuse(-EBUSY, "pages of the region from 0x%llx on are empty, and would become zeros",
+					    (ull)region->offset);
 	}
 	return 0;
 }
@@ -91,7 +94,8 @@ int gmem_uffd_unregister(struct gmem_uffd *uffd, struct gmem *mem, uint64_t offs
 		return r;
 	pthread_mutex_lock(&uffd->register_lock);
 	watched = gmemi_index_watched(uffd, mem);
-	r = watched ? unregister(uffd, watched, offset, length) : gmemi_refuse(-ENOENT, "this endpoint watches nothing of the memory");
+	r = watched ? unregister(uffd, watched, offset, length)
+		    : gmemi_refuse(-ENOENT, "this endpoint watches nothing of the memory");
 	pthread_mutex_unlock(&uffd->register_lock);
 	return r;
 }

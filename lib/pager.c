@@ -19,7 +19,9 @@ int gmemi_pager_check(const struct gmem_pager *pager)
 {
 	if (!pager)
 		return gmemi_refuse(-EINVAL, "the pager is NULL");
-	return pager->process == gmemi_sys_process() ? 0 : gmemi_refuse(-ESTALE, "the handle was made before fork: make a new one in the child");
+	return pager->process == gmemi_sys_process()
+		       ? 0
+		       : gmemi_refuse(-ESTALE, "the handle was made before fork: make a new one in the child");
 }
 
 /* For calls that wait for its threads. */
@@ -27,8 +29,9 @@ static int check_waiting(const struct gmem_pager *pager)
 {
 	int r = gmemi_pager_check(pager);
 
-	return r == 0 && gmemi_pager_is_inside(pager) ? gmemi_refuse(-EDEADLK, "called from a callback of this pager: it would wait for itself")
-						      : r;
+	return r == 0 && gmemi_pager_is_inside(pager)
+		       ? gmemi_refuse(-EDEADLK, "called from a callback of this pager: it would wait for itself")
+		       : r;
 }
 
 /* --- create and destroy ------------------------------------------------------------------------------------------------- */
@@ -170,7 +173,8 @@ static int start(struct gmem_pager *pager)
 	if (!pager->started)
 		return r;
 	if (r < 0)
-		gmemi_note(GMEM_LOG_WARNING, "gmem_pager_start: fewer threads than asked for: %u of %u", pager->own_threads, pager->threads);
+		gmemi_note(GMEM_LOG_WARNING, "gmem_pager_start: fewer threads than asked for: %u of %u", pager->own_threads,
+			   pager->threads);
 	want_all(pager);
 	return 0;
 }

@@ -15,10 +15,10 @@
 #include "fault.h"
 #include "source.h"
 
-#define GMEMI_REQUESTS 128	     /* of one endpoint at a time; more faults than that wait in the kernel */
+#define GMEMI_REQUESTS 128           /* of one endpoint at a time; more faults than that wait in the kernel */
 #define GMEMI_BACKGROUND_REQUESTS 16 /* ... that nobody waits for */
 #define GMEMI_PREFETCHES 64
-#define GMEMI_STREAMS 4 /* that fault-around tells apart */
+#define GMEMI_STREAMS 4            /* that fault-around tells apart */
 #define GMEMI_TAG_TIMER UINT64_MAX /* in the place of an endpoint's tag */
 #define GMEMI_TAG_WAKEUP (UINT64_MAX - 1)
 #define GMEMI_CPU_WORDS 16 /* 1024 CPUs */
@@ -42,16 +42,16 @@ struct gmemi_past {
 /* Pages that are to be brought in. Under the endpoint's lock. */
 struct gmemi_request {
 	struct gmemi_request *next;
-	struct gmemi_region *region;	 /* claimed */
-	struct gmem *mem;		 /* for the program's eyes */
-	uint64_t offset, length;	 /* bytes of the memory */
-	uint64_t needed, needed_length;	 /* of them: what somebody waits for; 0 bytes = nobody does */
-	uint64_t since, due, deadline;	 /* nanoseconds; since: when the first fault was read */
-	uint64_t comer;			 /* the number of the last who came to wait */
+	struct gmemi_region *region;    /* claimed */
+	struct gmem *mem;               /* for the program's eyes */
+	uint64_t offset, length;        /* bytes of the memory */
+	uint64_t needed, needed_length; /* of them: what somebody waits for; 0 bytes = nobody does */
+	uint64_t since, due, deadline;  /* nanoseconds; since: when the first fault was read */
+	uint64_t comer;                 /* the number of the last who came to wait */
 	uint32_t tries, faults, serial;
-	int32_t early;			 /* the source has refused before its read returned; 0 = it has not */
-	int32_t error;			 /* its last code */
-	bool along; /* in a sequence of faults: pages of it that are zeros, or there, are mapped too */
+	int32_t early; /* the source has refused before its read returned; 0 = it has not */
+	int32_t error; /* its last code */
+	bool along;    /* in a sequence of faults: pages of it that are zeros, or there, are mapped too */
 	enum gmemi_request_state state;
 };
 
@@ -71,23 +71,23 @@ struct gmemi_endpoint {
 	struct gmem_uffd *uffd;
 	struct gmem_source *source;
 	struct gmemi_source_user user; /* for what the source delivers */
-	_Atomic uint64_t tag;	       /* in the pager's table, and to epoll; 0 = not there yet */
+	_Atomic uint64_t tag;          /* in the pager's table, and to epoll; 0 = not there yet */
 	_Atomic uint32_t claims;       /* the table's, and of threads that are in it; GMEMI_ENDED: out of the table */
-	uint64_t rate, ahead;	       /* as in the options */
-	_Atomic uint64_t due;	       /* when it wants a thread without an event: UINT64_MAX = never */
+	uint64_t rate, ahead;          /* as in the options */
+	_Atomic uint64_t due;          /* when it wants a thread without an event: UINT64_MAX = never */
 	atomic_bool finishing;
-	_Atomic uint32_t changes;      /* counts what gmem_pager_finish() waits for */
-	pthread_mutex_t lock;	       /* guards what follows; held for a moment at a time */
+	_Atomic uint32_t changes; /* counts what gmem_pager_finish() waits for */
+	pthread_mutex_t lock;     /* guards what follows; held for a moment at a time */
 	struct gmemi_request requests[GMEMI_REQUESTS], *unused, *pending;
-	uint64_t comers;	       /* who have come to wait so far */
-	uint32_t background, reading;  /* requests that nobody waits for; threads that are in the source */
-	bool deaf;		       /* no request is left: its events are not waited for */
+	uint64_t comers;              /* who have come to wait so far */
+	uint32_t background, reading; /* requests that nobody waits for; threads that are in the source */
+	bool deaf;                    /* no request is left: its events are not waited for */
 	bool failed, complete;
 	struct gmemi_stream streams[GMEMI_STREAMS];
 	uint32_t next_stream;
 	uint64_t cursor, background_due, ahead_end; /* where the background is; an address of the owner's */
-	uint64_t look_due;	       /* when it is looked whether all is there; UINT64_MAX = nothing has come since */
-	struct gmemi_past before;      /* what the endpoint had counted when it came here */
+	uint64_t look_due;        /* when it is looked whether all is there; UINT64_MAX = nothing has come since */
+	struct gmemi_past before; /* what the endpoint had counted when it came here */
 	struct gmemi_prefetch prefetches[GMEMI_PREFETCHES];
 	uint32_t prefetch_first, prefetch_count;
 };
@@ -101,7 +101,7 @@ struct gmemi_seat {
 	uint64_t room;
 	bool own; /* a thread of the pager's */
 	pthread_t thread;
-	int epoll; /* of its own, or -1 */
+	int epoll;                  /* of its own, or -1 */
 	_Atomic uint64_t placed_on; /* CPU + 1, of the last two looks; 0 = nowhere */
 	uint64_t seen_on;
 	uint32_t faults;
@@ -119,17 +119,17 @@ struct gmem_pager {
 	void *user;
 	uint32_t process; /* that made it */
 	int epoll, timer, wakeup;
-	_Atomic uint64_t armed; /* for when the timer is set */
+	_Atomic uint64_t armed;      /* for when the timer is set */
 	_Atomic uint32_t last_timed; /* the endpoint that had a turn of its own last: where it is in the table */
 	pthread_mutex_t timer_lock;
 	pthread_mutex_t stop_lock; /* one stop, or start, at a time */
 	_Atomic bool stopping;
 	_Atomic uint32_t inside; /* threads that serve, own and lent */
-	pthread_mutex_t lock;	 /* guards what follows; held for a moment at a time */
+	pthread_mutex_t lock;    /* guards what follows; held for a moment at a time */
 	struct gmemi_endpoint **table;
 	uint32_t table_room, table_count, generation;
 	struct gmemi_seat *seats, *own_seats; /* to be had; and of own threads */
-	uint32_t own_threads, blocked;	      /* own threads; those of them that wait in a source */
+	uint32_t own_threads, blocked;        /* own threads; those of them that wait in a source */
 	bool started;
 	_Atomic uint64_t busy_ns;
 	struct gmemi_past past; /* of endpoints that were let go */
@@ -171,7 +171,8 @@ void gmemi_endpoint_hear_again(struct gmemi_endpoint *endpoint); /* held */
 void gmemi_endpoint_rearm(struct gmemi_endpoint *endpoint);
 /* What it has counted here. */
 struct gmemi_past gmemi_endpoint_past(const struct gmemi_endpoint *endpoint);
-int gmemi_endpoint_tell(struct gmemi_endpoint *endpoint, enum gmem_pager_event_kind kind, const struct gmemi_request *about, int error);
+int gmemi_endpoint_tell(struct gmemi_endpoint *endpoint, enum gmem_pager_event_kind kind, const struct gmemi_request *about,
+			int error);
 
 /* pager_serve.c */
 /* One turn: waits for something to do at most so long, and does it. How much, -EINTR, or -ESHUTDOWN. */
@@ -184,8 +185,8 @@ void gmemi_pager_go_outside(const struct gmem_pager *before);
 
 /* pager_wait.c; the pager's lock is held but where a call takes it */
 int gmemi_wait_begin(const struct gmem_pager *pager, int *epoll); /* a new epoll, on everything that there is */
-void gmemi_wait_apart(struct gmemi_seat *seat);			  /* for a new thread: by itself, if that is good */
-int gmemi_wait_on(const struct gmemi_seat *seat);		  /* no lock */
+void gmemi_wait_apart(struct gmemi_seat *seat);                   /* for a new thread: by itself, if that is good */
+int gmemi_wait_on(const struct gmemi_seat *seat);                 /* no lock */
 int gmemi_wait_add(const struct gmemi_endpoint *endpoint);
 void gmemi_wait_remove(const struct gmemi_endpoint *endpoint);
 int gmemi_wait_rearm(const struct gmemi_endpoint *endpoint); /* takes it */
@@ -195,7 +196,7 @@ int gmemi_wait_rearm(const struct gmemi_endpoint *endpoint); /* takes it */
 int gmemi_endpoint_serve(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, bool *drained);
 
 /* pager_list.c, pager_request.c: the endpoint's lock is held where it says so */
-struct gmemi_request *gmemi_request_get(struct gmemi_endpoint *endpoint);			   /* held */
+struct gmemi_request *gmemi_request_get(struct gmemi_endpoint *endpoint);               /* held */
 void gmemi_request_put(struct gmemi_endpoint *endpoint, struct gmemi_request *request); /* held: one that was not begun */
 /* Begins one that was got. */
 void gmemi_request_begin(struct gmemi_endpoint *endpoint, struct gmemi_request *request, struct gmemi_region *region,
@@ -204,8 +205,8 @@ void gmemi_request_begin(struct gmemi_endpoint *endpoint, struct gmemi_request *
 void gmemi_request_need(struct gmemi_endpoint *endpoint, struct gmemi_request *request, uint64_t offset, uint64_t length,
 			uint64_t now); /* held */
 /* One that overlaps the range, or NULL. */
-struct gmemi_request *gmemi_request_at(const struct gmemi_endpoint *endpoint, const struct gmemi_region *region, uint64_t offset,
-				       uint64_t length); /* held */
+struct gmemi_request *gmemi_request_at(const struct gmemi_endpoint *endpoint, const struct gmemi_region *region,
+				       uint64_t offset, uint64_t length);               /* held */
 void gmemi_request_end(struct gmemi_endpoint *endpoint, struct gmemi_request *request); /* held */
 /* Asks the source, if it answers at once; else the request is queued. */
 void gmemi_request_try(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, struct gmemi_request *request);
@@ -241,7 +242,7 @@ int gmemi_seat_room(struct gmemi_seat *seat, uint64_t room);
 void gmemi_seat_blocks(struct gmemi_seat *seat);
 void gmemi_seat_unblocks(struct gmemi_seat *seat);
 void gmemi_seat_saw(struct gmemi_seat *seat, uint32_t thread); /* a fault of this thread */
-int gmemi_seat_start(struct gmem_pager *pager); /* another own thread; the pager's lock is held */
+int gmemi_seat_start(struct gmem_pager *pager);                /* another own thread; the pager's lock is held */
 struct gmemi_seat *gmemi_seat_take(struct gmem_pager *pager);
 void gmemi_seat_give(struct gmemi_seat *seat);
 void gmemi_seat_free(struct gmemi_seat *seat);

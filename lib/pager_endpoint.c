@@ -14,7 +14,7 @@
 #define FIRST_ROOM 16
 #define LOOK_EVERY UINT64_C(20000000) /* nanoseconds */
 #define HEAR_AGAIN UINT64_C(5000000)
-#define INDEX(tag) ((uint32_t)((tag) & UINT32_MAX))
+#define INDEX(tag) ((uint32_t)((tag)&UINT32_MAX))
 
 /* --- the table ---------------------------------------------------------------------------------------------------------- */
 
@@ -202,7 +202,8 @@ void gmemi_endpoint_changed(struct gmemi_endpoint *endpoint)
 		gmemi_sys_wake(&endpoint->changes);
 }
 
-int gmemi_endpoint_tell(struct gmemi_endpoint *endpoint, enum gmem_pager_event_kind kind, const struct gmemi_request *about, int error)
+int gmemi_endpoint_tell(struct gmemi_endpoint *endpoint, enum gmem_pager_event_kind kind, const struct gmemi_request *about,
+			int error)
 {
 	struct gmem_pager_event event = { .size = sizeof(event), .uffd = endpoint->uffd, .kind = kind, .error = error };
 	struct gmem_pager *pager = endpoint->pager;
@@ -294,12 +295,13 @@ int gmemi_endpoint_check_waiting(const struct gmem_pager *pager, const struct gm
 {
 	int r = gmemi_endpoint_check(pager, uffd);
 
-	return r == 0 && gmemi_pager_is_inside(pager) ? gmemi_refuse(-EDEADLK, "called from a callback of this pager: it would wait for itself")
-						      : r;
+	return r == 0 && gmemi_pager_is_inside(pager)
+		       ? gmemi_refuse(-EDEADLK, "called from a callback of this pager: it would wait for itself")
+		       : r;
 }
 
-static void fill_in(struct gmemi_endpoint *endpoint, struct gmem_pager *pager, struct gmem_uffd *uffd, struct gmem_source *source,
-		    const struct gmem_pager_add_opts *opts)
+static void fill_in(struct gmemi_endpoint *endpoint, struct gmem_pager *pager, struct gmem_uffd *uffd,
+		    struct gmem_source *source, const struct gmem_pager_add_opts *opts)
 {
 	endpoint->pager = pager;
 	endpoint->uffd = uffd;
@@ -327,14 +329,16 @@ static int begin_serving(struct gmem_pager *pager, struct gmemi_endpoint *endpoi
 	return 0;
 }
 
-static int add(struct gmem_pager *pager, struct gmem_uffd *uffd, struct gmem_source *source, const struct gmem_pager_add_opts *opts)
+static int add(struct gmem_pager *pager, struct gmem_uffd *uffd, struct gmem_source *source,
+	       const struct gmem_pager_add_opts *opts)
 {
 	struct gmemi_endpoint *endpoint;
 	int r;
 
 	if (!gmemi_uffd_serve(uffd, pager, NULL))
-		return atomic_load(&uffd->server) == (uintptr_t)pager ? gmemi_refuse(-EEXIST, "the pager serves this endpoint already")
-								       : gmemi_refuse(-EBUSY, "another pager serves this endpoint");
+		return atomic_load(&uffd->server) == (uintptr_t)pager
+			       ? gmemi_refuse(-EEXIST, "the pager serves this endpoint already")
+			       : gmemi_refuse(-EBUSY, "another pager serves this endpoint");
 	endpoint = gmemi_alloc(1, sizeof(*endpoint));
 	if (!endpoint) {
 		(void)gmemi_uffd_serve(uffd, NULL, pager);
@@ -353,7 +357,8 @@ static int add(struct gmem_pager *pager, struct gmem_uffd *uffd, struct gmem_sou
 	return r;
 }
 
-int gmem_pager_add(struct gmem_pager *pager, struct gmem_uffd *uffd, struct gmem_source *source, const struct gmem_pager_add_opts *opts)
+int gmem_pager_add(struct gmem_pager *pager, struct gmem_uffd *uffd, struct gmem_source *source,
+		   const struct gmem_pager_add_opts *opts)
 {
 	struct gmem_pager_add_opts o;
 	int r;

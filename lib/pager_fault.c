@@ -10,7 +10,7 @@
 #define SCATTERED (UINT64_C(16) << 10)
 #define SEQUENTIAL (UINT64_C(64) << 10)
 #define READ_AGAIN UINT64_C(5000000) /* nanoseconds after events that cannot be read */
-#define IN_SEQUENCE 2 /* faults, each where the one before ended, that make a sequence */
+#define IN_SEQUENCE 2                /* faults, each where the one before ended, that make a sequence */
 
 /* --- around ------------------------------------------------------------------------------------------------------------- */
 
@@ -57,7 +57,8 @@ static bool is_empty(const struct gmemi_region *region, uint64_t offset)
 /* Only what is empty, without a gap, and in the region. */
 static struct window cut(const struct gmemi_region *region, uint64_t offset, struct window wanted)
 {
-	uint64_t start = offset, end = wanted.offset + wanted.length, limit = region->offset + region->length, page = region->page_size;
+	uint64_t start = offset, end = wanted.offset + wanted.length, limit = region->offset + region->length,
+		 page = region->page_size;
 	enum gmemi_page_state state;
 
 	end = end < offset + page ? offset + page : gmemi_min(end, limit);
@@ -70,7 +71,8 @@ static struct window cut(const struct gmemi_region *region, uint64_t offset, str
 }
 
 /* The lock is held. */
-static struct window around(struct gmemi_endpoint *endpoint, const struct gmemi_region *region, const struct gmem_fault *fault, bool *along)
+static struct window around(struct gmemi_endpoint *endpoint, const struct gmemi_region *region, const struct gmem_fault *fault,
+			    bool *along)
 {
 	struct gmemi_stream *stream = stream_at(endpoint, fault->hva);
 	struct window window = cut(region, fault->offset, wish(endpoint, fault->offset, stream));
@@ -84,7 +86,8 @@ static struct window around(struct gmemi_endpoint *endpoint, const struct gmemi_
 }
 
 /* Of pages that are there, or were given up: what lies behind the page in the same state. The lock is held. */
-static struct window behind(struct gmemi_endpoint *endpoint, const struct gmemi_region *region, const struct gmem_fault *fault, bool *along)
+static struct window behind(struct gmemi_endpoint *endpoint, const struct gmemi_region *region, const struct gmem_fault *fault,
+			    bool *along)
 {
 	struct gmemi_stream *stream = stream_at(endpoint, fault->hva);
 	struct window window = { fault->offset, region->page_size };
@@ -102,8 +105,8 @@ static struct window behind(struct gmemi_endpoint *endpoint, const struct gmemi_
 /* --- one fault ---------------------------------------------------------------------------------------------------------- */
 
 /* Takes over the request, or gives it back. The region is entered, and left here. */
-static void bring_in(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, struct gmemi_region *region, const struct gmem_fault *fault,
-		     struct gmemi_request *request, uint64_t now)
+static void bring_in(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, struct gmemi_region *region,
+		     const struct gmem_fault *fault, struct gmemi_request *request, uint64_t now)
 {
 	struct gmemi_request *other;
 	struct window window;
@@ -132,8 +135,8 @@ static void bring_in(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, s
 }
 
 /* What the map has an answer for. The region is entered, and left here. */
-static void show(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, struct gmemi_region *region, const struct gmem_fault *fault,
-		 struct gmemi_request *request, uint64_t now)
+static void show(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, struct gmemi_region *region,
+		 const struct gmem_fault *fault, struct gmemi_request *request, uint64_t now)
 {
 	struct window window;
 	bool along;
@@ -227,8 +230,8 @@ static void cannot_read(struct gmemi_endpoint *endpoint, int error)
 }
 
 /* How many of the events took a request. */
-static uint32_t serve_events(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, const struct gmem_fault *faults, int count,
-			     struct gmemi_request **requests)
+static uint32_t serve_events(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, const struct gmem_fault *faults,
+			     int count, struct gmemi_request **requests)
 {
 	uint64_t now = gmemi_sys_now();
 	uint32_t used = 0;

@@ -16,7 +16,8 @@ static struct gmemi_region *region_for(struct gmem_uffd *uffd, struct gmem *mem,
 		return NULL;
 	gmemi_region_claim(region);
 	gmemi_region_leave(region);
-	if (gmemi_range_contains(region->offset, region->length, offset, length) && gmemi_aligned((offset - region->offset) | length, region->page_size))
+	if (gmemi_range_contains(region->offset, region->length, offset, length) &&
+	    gmemi_aligned((offset - region->offset) | length, region->page_size))
 		return region;
 	gmemi_region_release(region);
 	return NULL;
@@ -50,12 +51,14 @@ int gmem_pager_prefetch(struct gmem_pager *pager, struct gmem_uffd *uffd, struct
 	GMEMI_CALL();
 	r = gmemi_endpoint_check(pager, uffd);
 	if (r == 0)
-		r = gmemi_range_check(offset, length, mem ? mem->page_size : gmemi_sys_page_size(), mem ? mem->length : UINT64_MAX);
+		r = gmemi_range_check(offset, length, mem ? mem->page_size : gmemi_sys_page_size(),
+				      mem ? mem->length : UINT64_MAX);
 	endpoint = r < 0 ? NULL : gmemi_endpoint_find(pager, uffd, &r);
 	if (!endpoint)
 		return r;
 	region = region_for(uffd, mem, offset, length);
-	r = region ? queue_prefetch(endpoint, region, offset, length) : gmemi_refuse(-ENOENT, "the range is not all in one watched region");
+	r = region ? queue_prefetch(endpoint, region, offset, length)
+		   : gmemi_refuse(-ENOENT, "the range is not all in one watched region");
 	gmemi_endpoint_leave(endpoint);
 	return r;
 }

@@ -9,7 +9,7 @@
 #include "sys.h"
 
 #define PAUSE UINT64_C(50000) /* nanoseconds, of an address space that is changing */
-#define PAUSES 20000	      /* a second: nobody reads its events */
+#define PAUSES 20000          /* a second: nobody reads its events */
 
 /* A range of a region that a delivery is about. */
 struct delivery {
@@ -74,13 +74,14 @@ static int make_pages(const struct delivery *d)
 
 static bool is_waiting(const struct gmemi_request *request)
 {
-	return request->state == GMEMI_REQUEST_LATER || request->state == GMEMI_REQUEST_PARKED || request->state == GMEMI_REQUEST_RETRY ||
-	       request->state == GMEMI_REQUEST_QUEUED;
+	return request->state == GMEMI_REQUEST_LATER || request->state == GMEMI_REQUEST_PARKED ||
+	       request->state == GMEMI_REQUEST_RETRY || request->state == GMEMI_REQUEST_QUEUED;
 }
 
 static bool is_served(const struct delivery *d, const struct gmemi_request *request)
 {
-	return request->comer <= d->comers && gmemi_range_contains(d->offset, d->length, request->needed, request->needed_length);
+	return request->comer <= d->comers &&
+	       gmemi_range_contains(d->offset, d->length, request->needed, request->needed_length);
 }
 
 /* Requests that have got all they need. */
@@ -132,7 +133,8 @@ static void ask_again(const struct delivery *d)
 	while ((request = next_refused(d))) {
 		request->state = GMEMI_REQUEST_RETRY;
 		request->due = now;
-		request->deadline = d->endpoint->pager->deadline_ns > UINT64_MAX - now ? UINT64_MAX : now + d->endpoint->pager->deadline_ns;
+		request->deadline =
+			d->endpoint->pager->deadline_ns > UINT64_MAX - now ? UINT64_MAX : now + d->endpoint->pager->deadline_ns;
 		gmemi_pager_want(d->endpoint, now);
 	}
 	pthread_mutex_unlock(&d->endpoint->lock);
@@ -179,7 +181,8 @@ static int deliver_to(struct delivery *d, int answer)
 		return 0;
 	}
 	if (!gmemi_aligned(d->offset - d->region->offset, page) || !gmemi_aligned(d->length, page))
-		return gmemi_refuse(-EINVAL, "what is delivered is not of whole pages of 0x%llx bytes", (unsigned long long)page);
+		return gmemi_refuse(-EINVAL, "what is delivered is not of whole pages of 0x%llx bytes",
+				    (unsigned long long)page);
 	d->wanted = wanted_of(d);
 	r = make_pages(d);
 	if (r == 0)

@@ -21,15 +21,21 @@ void gmemi_request_put(struct gmemi_endpoint *endpoint, struct gmemi_request *re
 	endpoint->unused = request;
 }
 
-void gmemi_request_begin(struct gmemi_endpoint *endpoint, struct gmemi_request *request, struct gmemi_region *region, uint64_t offset,
-			 uint64_t length, uint64_t now)
+void gmemi_request_begin(struct gmemi_endpoint *endpoint, struct gmemi_request *request, struct gmemi_region *region,
+			 uint64_t offset, uint64_t length, uint64_t now)
 {
 	uint64_t limit = endpoint->pager->deadline_ns;
 
 	*request = (struct gmemi_request){
-		.next = endpoint->pending, .region = region, .offset = offset, .length = length, .since = now,
-		.due = UINT64_MAX, .deadline = limit > UINT64_MAX - now ? UINT64_MAX : now + limit,
-		.serial = request->serial, .state = GMEMI_REQUEST_READING,
+		.next = endpoint->pending,
+		.region = region,
+		.offset = offset,
+		.length = length,
+		.since = now,
+		.due = UINT64_MAX,
+		.deadline = limit > UINT64_MAX - now ? UINT64_MAX : now + limit,
+		.serial = request->serial,
+		.state = GMEMI_REQUEST_READING,
 	};
 	request->mem = region->watched->mem;
 	gmemi_region_claim(region);
@@ -37,7 +43,8 @@ void gmemi_request_begin(struct gmemi_endpoint *endpoint, struct gmemi_request *
 	endpoint->background++;
 }
 
-void gmemi_request_need(struct gmemi_endpoint *endpoint, struct gmemi_request *request, uint64_t offset, uint64_t length, uint64_t now)
+void gmemi_request_need(struct gmemi_endpoint *endpoint, struct gmemi_request *request, uint64_t offset, uint64_t length,
+			uint64_t now)
 {
 	uint64_t end = offset + length, needed_end = request->needed + request->needed_length;
 
@@ -56,12 +63,13 @@ void gmemi_request_need(struct gmemi_endpoint *endpoint, struct gmemi_request *r
 	gmemi_count(&endpoint->uffd->counters.pending, 1);
 }
 
-struct gmemi_request *gmemi_request_at(const struct gmemi_endpoint *endpoint, const struct gmemi_region *region, uint64_t offset,
-				       uint64_t length)
+struct gmemi_request *gmemi_request_at(const struct gmemi_endpoint *endpoint, const struct gmemi_region *region,
+				       uint64_t offset, uint64_t length)
 {
 	struct gmemi_request *request = endpoint->pending;
 
-	while (request && !(request->region == region && gmemi_range_overlaps(request->offset, request->length, offset, length)))
+	while (request &&
+	       !(request->region == region && gmemi_range_overlaps(request->offset, request->length, offset, length)))
 		request = request->next;
 	return request;
 }

@@ -83,7 +83,8 @@ static void *serve(void *argument)
 	const char *previous = gmemi_enter("gmem-pager");
 
 	gmemi_sys_begin_thread("gmem-pager");
-	if (gmemi_sys_set_affinity(pager->cpus ? pager->cpus : pager->home, pager->cpus ? pager->cpu_words : GMEMI_CPU_WORDS) < 0)
+	if (gmemi_sys_set_affinity(pager->cpus ? pager->cpus : pager->home, pager->cpus ? pager->cpu_words : GMEMI_CPU_WORDS) <
+	    0)
 		gmemi_note(GMEM_LOG_WARNING, "gmem-pager: a thread cannot be bound to its CPUs");
 	while (gmemi_pager_turn(seat, UINT64_MAX) != -ESHUTDOWN)
 		;
@@ -119,8 +120,8 @@ static bool lacks_thread(const struct gmem_pager *pager)
 {
 	uint64_t most = (uint64_t)pager->threads * (pager->table_count + 1);
 
-	return pager->started && pager->own_threads <= pager->blocked && pager->own_threads < most && pager->own_threads < MOST_THREADS &&
-	       !atomic_load(&pager->stopping);
+	return pager->started && pager->own_threads <= pager->blocked && pager->own_threads < most &&
+	       pager->own_threads < MOST_THREADS && !atomic_load(&pager->stopping);
 }
 
 void gmemi_seat_blocks(struct gmemi_seat *seat)

@@ -9,7 +9,7 @@
 #include "sys.h"
 
 #define READ_AT_ONCE (UINT64_C(2) << 20) /* what a source is asked for at most */
-#define FIRST_RETRY UINT64_C(1000000)	 /* nanoseconds, of a source that failed; doubled each time */
+#define FIRST_RETRY UINT64_C(1000000)    /* nanoseconds, of a source that failed; doubled each time */
 #define LAST_RETRY UINT64_C(1000000000)
 #define FIRST_AGAIN UINT64_C(20000) /* ... of an address space that was changing */
 #define LAST_AGAIN UINT64_C(5000000)
@@ -21,7 +21,8 @@ static uint64_t backoff(uint64_t first, uint64_t last, uint32_t tries)
 	return tries < 32 ? gmemi_min(first << tries, last) : last;
 }
 
-static void again_at(struct gmemi_endpoint *endpoint, struct gmemi_request *request, enum gmemi_request_state state, uint64_t when)
+static void again_at(struct gmemi_endpoint *endpoint, struct gmemi_request *request, enum gmemi_request_state state,
+		     uint64_t when)
 {
 	request->state = state;
 	request->due = when;
@@ -41,7 +42,9 @@ static void give_up_background(struct gmemi_endpoint *endpoint, struct gmemi_req
 
 static void poison(struct gmemi_endpoint *endpoint, const struct gmemi_request *request, int *verdict)
 {
-	struct gmemi_wanted wanted = { .how = GMEM_RESOLVE_POISON, .needed = request->needed, .needed_length = request->needed_length };
+	struct gmemi_wanted wanted = { .how = GMEM_RESOLVE_POISON,
+				       .needed = request->needed,
+				       .needed_length = request->needed_length };
 	uint64_t done;
 	int r;
 
@@ -143,11 +146,15 @@ struct attempt {
 /* The lock is held. */
 static struct attempt attempt_of(struct gmemi_request *request, enum gmem_resolve how, const unsigned char *data)
 {
-	struct attempt attempt = { .request = request, .region = request->region, .comer = request->comer,
-				   .serial = request->serial };
+	struct attempt attempt = {
+		.request = request, .region = request->region, .comer = request->comer, .serial = request->serial
+	};
 	bool alone = how == GMEM_RESOLVE_PRESENT && !request->along;
 
-	attempt.wanted = (struct gmemi_wanted){ .how = how, .data = data, .needed = request->needed, .needed_length = request->needed_length,
+	attempt.wanted = (struct gmemi_wanted){ .how = how,
+						.data = data,
+						.needed = request->needed,
+						.needed_length = request->needed_length,
 						.along = request->along };
 	attempt.offset = alone ? request->needed : request->offset;
 	attempt.length = alone ? request->needed_length : request->length;
@@ -192,7 +199,8 @@ static void resolve_again(struct gmemi_endpoint *endpoint, struct gmemi_request 
 	if (!request->needed_length)
 		gmemi_request_end(endpoint, request); /* what was brought in is in the map */
 	else
-		again_at(endpoint, request, gmemi_request_is_over(endpoint, request) ? GMEMI_REQUEST_RESOLVE : GMEMI_REQUEST_RETRY, when);
+		again_at(endpoint, request,
+			 gmemi_request_is_over(endpoint, request) ? GMEMI_REQUEST_RESOLVE : GMEMI_REQUEST_RETRY, when);
 	pthread_mutex_unlock(&endpoint->lock);
 }
 
@@ -220,7 +228,8 @@ static bool settle(struct gmemi_endpoint *endpoint, const struct attempt *attemp
 }
 
 /* The lock is held, and given back. */
-static void resolve(struct gmemi_endpoint *endpoint, struct gmemi_request *request, enum gmem_resolve how, const unsigned char *data)
+static void resolve(struct gmemi_endpoint *endpoint, struct gmemi_request *request, enum gmem_resolve how,
+		    const unsigned char *data)
 {
 	struct attempt attempt = attempt_of(request, how, data), next = attempt;
 	bool more = true;
@@ -254,14 +263,16 @@ void gmemi_request_present(struct gmemi_seat *seat, struct gmemi_endpoint *endpo
 /* --- asking the source -------------------------------------------------------------------------------------------------- */
 
 /* In a part of the buffer. ZERO there becomes zeros, when other parts are not. */
-static int read_part(struct gmemi_endpoint *endpoint, uint64_t content, uint64_t length, unsigned char *buffer, bool wait, bool demand)
+static int read_part(struct gmemi_endpoint *endpoint, uint64_t content, uint64_t length, unsigned char *buffer, bool wait,
+		     bool demand)
 {
 	if (!wait)
 		return gmemi_source_read_now(endpoint->source, content, length, buffer);
 	return gmemi_source_read(endpoint->source, content, length, buffer, demand ? GMEM_READ_DEMAND : 0);
 }
 
-static int read_parts(struct gmemi_endpoint *endpoint, uint64_t content, uint64_t length, unsigned char *buffer, bool wait, bool demand)
+static int read_parts(struct gmemi_endpoint *endpoint, uint64_t content, uint64_t length, unsigned char *buffer, bool wait,
+		      bool demand)
 {
 	bool data = false;
 
@@ -286,8 +297,8 @@ static int ask(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, const s
 
 	if (r < 0)
 		return r;
-	return read_parts(endpoint, copy->region->content + (copy->offset - copy->region->offset), copy->length, seat->buffer, wait,
-			  copy->needed_length);
+	return read_parts(endpoint, copy->region->content + (copy->offset - copy->region->offset), copy->length, seat->buffer,
+			  wait, copy->needed_length);
 }
 
 /* The source's answer; the lock is held, and given back. */
@@ -421,7 +432,8 @@ static bool is_late(const struct gmemi_request *request, uint64_t now)
 static struct gmemi_request *next_due(const struct gmemi_endpoint *endpoint, uint64_t now)
 {
 	for (struct gmemi_request *r = endpoint->pending; r; r = r->next)
-		if ((r->due <= now && (r->state == GMEMI_REQUEST_RETRY || r->state == GMEMI_REQUEST_RESOLVE)) || is_late(r, now))
+		if ((r->due <= now && (r->state == GMEMI_REQUEST_RETRY || r->state == GMEMI_REQUEST_RESOLVE)) ||
+		    is_late(r, now))
 			return r;
 	return NULL;
 }
@@ -432,7 +444,8 @@ static void run_one_due(struct gmemi_endpoint *endpoint, struct gmemi_request *r
 
 	request->due = UINT64_MAX;
 	if (is_late(request, now) && state == GMEMI_REQUEST_LATER && gmemi_request_is_over(endpoint, request)) {
-		request->state = GMEMI_REQUEST_READING; /* discarded, populated or unregistered while the source took its time */
+		request->state =
+			GMEMI_REQUEST_READING; /* discarded, populated or unregistered while the source took its time */
 		resolve(endpoint, request, GMEM_RESOLVE_PRESENT, NULL);
 	} else if (is_late(request, now)) {
 		gmemi_count(&endpoint->uffd->counters.source_errors, 1);

@@ -12,7 +12,7 @@
 #define TRY_EVERY 64 /* faults */
 #define EAGER 4
 #define AT_ONCE 16 /* faults of one endpoint, before the others are looked at */
-#define EVENTS 8 /* that a thread takes at a time, when it is the only one */
+#define EVENTS 8   /* that a thread takes at a time, when it is the only one */
 
 /* The pager whose work the thread is in: from there nobody may wait for the pager. */
 static _Thread_local const struct gmem_pager *inside;

@@ -37,7 +37,8 @@ int gmemi_sys_wait(const _Atomic uint32_t *word, uint32_t expected, uint64_t tim
 {
 	struct timespec timeout = timespec_of(timeout_ns);
 
-	return gmemi_nothing(syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, timeout_ns == UINT64_MAX ? NULL : &timeout));
+	return gmemi_nothing(
+		syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, timeout_ns == UINT64_MAX ? NULL : &timeout));
 }
 
 void gmemi_sys_wake(const _Atomic uint32_t *word)
