@@ -127,7 +127,7 @@ static int set_up_map(struct gmemi_region *region, const struct gmem *mem)
 		return 0;
 	}
 	region->own_map = true;
-	return gmemi_pagemap_create(region->length / region->page_size, &region->map);
+	return gmemi_pagemap_create_private(region->length / region->page_size, &region->map);
 }
 
 /* Where the guest has it, if all of it is in one memslot. */

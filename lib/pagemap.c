@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <sys/mman.h>
 
 #include "alloc.h"
@@ -58,18 +59,38 @@ static int open_map(struct gmemi_pagemap *map, uint64_t bytes)
 	return 0;
 }
 
+static uint64_t words_for(uint64_t pages)
+{
+	return pages / PAGES_PER_WORD + (pages % PAGES_PER_WORD != 0);
+}
+
 int gmemi_pagemap_create(uint64_t pages, struct gmemi_pagemap **result)
 {
-	uint64_t words = pages / PAGES_PER_WORD + (pages % PAGES_PER_WORD != 0);
 	struct gmemi_pagemap *map = gmemi_alloc(1, sizeof(*map));
 	int r;
 
 	if (!map)
 		return -ENOMEM;
-	r = open_map(map, words * sizeof(uint64_t));
+	r = open_map(map, words_for(pages) * sizeof(uint64_t));
 	if (r < 0) {
 		gmemi_free(map);
 		return r;
+	}
+	*result = map;
+	return 0;
+}
+
+int gmemi_pagemap_create_private(uint64_t pages, struct gmemi_pagemap **result)
+{
+	struct gmemi_pagemap *map = gmemi_alloc(1, sizeof(*map));
+
+	if (!map)
+		return -ENOMEM;
+	map->fd = -1;
+	map->words = gmemi_alloc(words_for(pages), sizeof(*map->words));
+	if (!map->words) {
+		gmemi_free(map);
+		return -ENOMEM;
 	}
 	*result = map;
 	return 0;
@@ -79,7 +100,10 @@ void gmemi_pagemap_destroy(struct gmemi_pagemap *map)
 {
 	if (!map)
 		return;
-	gmemi_sys_unmap((void *)map->words, map->bytes);
+	if (map->fd < 0)
+		gmemi_free((void *)map->words);
+	else
+		gmemi_sys_unmap((void *)map->words, map->bytes);
 	gmemi_sys_close(map->fd);
 	gmemi_free(map);
 }

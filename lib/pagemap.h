@@ -12,6 +12,8 @@ struct gmemi_pagemap;
 
 /* A map of `pages` pages, all empty: its file is sized and sealed for good. */
 int gmemi_pagemap_create(uint64_t pages, struct gmemi_pagemap **map);
+/* The same for this process alone, with no file. */
+int gmemi_pagemap_create_private(uint64_t pages, struct gmemi_pagemap **map);
 void gmemi_pagemap_destroy(struct gmemi_pagemap *map); /* NULL is fine */
 /* The file: lent. */
 int gmemi_pagemap_fd(const struct gmemi_pagemap *map);
