@@ -275,6 +275,7 @@ static void over_several_regions_told_one_by_one(void **state)
 	struct lazy lazy = make_lazy(GMEM_BACKING_MEMFD, PAGES);
 	unsigned char *data = sevens(&lazy);
 	struct toucher t;
+	int r;
 
 	(void)state;
 	watch_pages(&lazy, 0, 2, GMEM_STRATEGY_AUTO);
@@ -284,7 +285,8 @@ static void over_several_regions_told_one_by_one(void **state)
 	advise_begin(&t, lazy.at + lazy.page, 5 * lazy.page, MADV_REMOVE);
 	expect_event(lazy.uffd, GMEM_FAULT_REMOVED, lazy.mem, lazy.page, lazy.page);
 	assert_map(lazy.mem, "FDDDDDEE");
-	must_resolve(&lazy, 3, 4, GMEM_RESOLVE_DATA, data);
+	r = resolve_pages(&lazy, 3, 4, GMEM_RESOLVE_DATA, data); /* the kernel may not be ready */
+	assert_true(r == 0 || r == -EAGAIN);
 	assert_int_equal(touch_end(&t), 0);
 	must_resolve(&lazy, 3, 4, GMEM_RESOLVE_DATA, data);
 	lazy.at[4 * lazy.page] = 9; /* and what is written there now stays, whenever the rest is told */
