@@ -3,7 +3,6 @@
 
 #include <fcntl.h>
 #include <stdatomic.h>
-#include <stdbool.h>
 #include <sys/mman.h>
 
 #include "alloc.h"
@@ -92,22 +91,6 @@ int gmemi_pagemap_create(uint64_t pages, struct gmemi_pagemap **result)
 	if (r < 0) {
 		gmemi_free(map);
 		return r;
-	}
-	*result = map;
-	return 0;
-}
-
-int gmemi_pagemap_create_private(uint64_t pages, struct gmemi_pagemap **result)
-{
-	struct gmemi_pagemap *map = gmemi_alloc(1, sizeof(*map));
-
-	if (!map)
-		return -ENOMEM;
-	map->fd = -1;
-	map->words = gmemi_alloc(words_for(pages), sizeof(*map->words));
-	if (!map->words) {
-		gmemi_free(map);
-		return -ENOMEM;
 	}
 	*result = map;
 	return 0;
