@@ -81,7 +81,6 @@ int gmemi_pagemap_create_here(uint64_t pages, struct gmemi_pagemap **result)
 
 int gmemi_pagemap_create(uint64_t pages, struct gmemi_pagemap **result)
 {
-	uint64_t words = words_for(pages);
 	struct gmemi_pagemap *map = gmemi_alloc(1, sizeof(*map));
 	int r;
 
