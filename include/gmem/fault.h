@@ -234,7 +234,7 @@ GMEM_API int gmem_uffd_read(struct gmem_uffd *uffd, struct gmem_fault *faults, u
  * @param offset  bytes, a multiple of the page size
  * @param length  bytes, a multiple of the page size, not 0, all of it watched
  * @param how     what becomes of empty pages
- * @param data    with GMEM_RESOLVE_DATA: `length` readable bytes; else ignored
+ * @param data    with GMEM_RESOLVE_DATA: `length` readable bytes, which this endpoint does not watch; else ignored
  * @param done    out, may be NULL, else always written: bytes dealt with
  * @return 0, also for pages that were there already, or are not mapped in the owner any more; -EINVAL a bad argument; -ENOENT
  *         something of the range is not watched; -EBADFD with GMEM_RESOLVE_PRESENT a page is empty; -EAGAIN the address
@@ -264,7 +264,8 @@ GMEM_API int gmem_uffd_resolve(struct gmem_uffd *uffd, struct gmem *mem, uint64_
 GMEM_API int gmem_uffd_protect(struct gmem_uffd *uffd, struct gmem *mem, uint64_t offset, uint64_t length, int on,
 			       uint64_t *done);
 
-/** The fd to poll: readable = gmem_uffd_read() has something.
+/** The fd to poll: readable = gmem_uffd_read() has something. What a call of it had no room for does not make it readable again:
+ * read until it says 0.
  *
  * @param uffd  the endpoint
  * @return the fd, lent: not to be read or closed; -EINVAL for NULL; -ESTALE after fork

@@ -212,7 +212,8 @@ GMEM_API int gmem_pager_run(struct gmem_pager *pager, uint64_t timeout_ns);
 GMEM_API int gmem_pager_get_fd(const struct gmem_pager *pager);
 
 /** Stops serving: no new faults are read, fills under way are ended, own threads are joined, lent ones return. What is not
- * resolved stays blocked. gmem_pager_start() or gmem_pager_run() after it goes on.
+ * resolved stays blocked. gmem_pager_start() or gmem_pager_run() after it goes on: also a lent thread that has not been in
+ * gmem_pager_run() yet.
  *
  * @param pager    the pager
  * @param pending  out, may be NULL: page faults that were read and are not resolved; they are when it goes on
