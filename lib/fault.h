@@ -177,6 +177,8 @@ int gmemi_region_resolve(struct gmem_uffd *uffd, struct gmemi_region *region, ui
 			 const struct gmemi_wanted *wanted, uint64_t *done);
 
 /* fault_read.c */
+/* Parts that were read and not told yet: the fd does not become readable for them. */
+bool gmemi_uffd_has_untold(struct gmem_uffd *uffd);
 int gmemi_uffd_read(struct gmem_uffd *uffd, struct gmem_fault *faults, uint32_t count);
 
 /* fault_strategy.c: of a region of this process, and of a peer's, of which nothing can be asked. */

@@ -413,6 +413,16 @@ int gmemi_uffd_read(struct gmem_uffd *uffd, struct gmem_fault *faults, uint32_t 
 	return got ? (int)got : r;
 }
 
+bool gmemi_uffd_has_untold(struct gmem_uffd *uffd)
+{
+	bool untold;
+
+	pthread_mutex_lock(&uffd->read_lock);
+	untold = uffd->batch_next < uffd->batch_count;
+	pthread_mutex_unlock(&uffd->read_lock);
+	return untold;
+}
+
 int gmem_uffd_read(struct gmem_uffd *uffd, struct gmem_fault *faults, uint32_t count)
 {
 	int r;

@@ -263,11 +263,5 @@ int gmemi_endpoint_serve(struct gmemi_seat *seat, struct gmemi_endpoint *endpoin
 		put_requests(endpoint, requests + used, count - used);
 	if (got < 0)
 		cannot_read(endpoint, got);
-	if (gmemi_request_is_queued(endpoint)) {
-		if (!*drained) /* the source may hold this thread up */
-			gmemi_endpoint_rearm(endpoint);
-		*drained = true;
-		gmemi_request_run_queue(seat, endpoint);
-	}
 	return got > 0 ? got : 0;
 }
