@@ -113,9 +113,6 @@ static inline void gmemi_count(_Atomic uint64_t *counter, uint64_t by)
 }
 
 /* fault_index.c: the caller holds the index lock, unless it says otherwise. */
-int gmemi_table_insert(struct gmemi_table *table, void *item, int (*compare)(const void *item, uint64_t key), uint64_t key);
-void gmemi_table_remove(struct gmemi_table *table, const void *item, int (*compare)(const void *item, uint64_t key),
-			uint64_t key);
 void gmemi_table_end(struct gmemi_table *table);
 int gmemi_index_add_view(struct gmem_uffd *uffd, struct gmemi_view *view);
 void gmemi_index_remove_view(struct gmem_uffd *uffd, struct gmemi_view *view);

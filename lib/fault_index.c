@@ -44,7 +44,7 @@ static int make_room(struct gmemi_table *table)
 	return 0;
 }
 
-int gmemi_table_insert(struct gmemi_table *table, void *item, int (*compare)(const void *item, uint64_t key), uint64_t key)
+static int insert(struct gmemi_table *table, void *item, int (*compare)(const void *item, uint64_t key), uint64_t key)
 {
 	int r = make_room(table);
 	size_t at;
@@ -58,8 +58,7 @@ int gmemi_table_insert(struct gmemi_table *table, void *item, int (*compare)(con
 	return 0;
 }
 
-void gmemi_table_remove(struct gmemi_table *table, const void *item, int (*compare)(const void *item, uint64_t key),
-			uint64_t key)
+static void take_off(struct gmemi_table *table, const void *item, int (*compare)(const void *item, uint64_t key), uint64_t key)
 {
 	size_t at = position(table, compare, key);
 
@@ -92,7 +91,7 @@ static int compare_region(const void *item, uint64_t offset)
 
 int gmemi_index_add_view(struct gmem_uffd *uffd, struct gmemi_view *view)
 {
-	int r = gmemi_table_insert(&uffd->views, view, compare_view, view->hva);
+	int r = insert(&uffd->views, view, compare_view, view->hva);
 
 	if (r < 0)
 		return r;
@@ -105,7 +104,7 @@ void gmemi_index_remove_view(struct gmem_uffd *uffd, struct gmemi_view *view)
 {
 	struct gmemi_view **link = &view->region->views;
 
-	gmemi_table_remove(&uffd->views, view, compare_view, view->hva);
+	take_off(&uffd->views, view, compare_view, view->hva);
 	while (*link != view)
 		link = &(*link)->next;
 	*link = view->next;
@@ -113,12 +112,12 @@ void gmemi_index_remove_view(struct gmem_uffd *uffd, struct gmemi_view *view)
 
 int gmemi_index_add_region(struct gmemi_watched *watched, struct gmemi_region *region)
 {
-	return gmemi_table_insert(&watched->regions, region, compare_region, region->offset);
+	return insert(&watched->regions, region, compare_region, region->offset);
 }
 
 void gmemi_index_remove_region(struct gmemi_watched *watched, struct gmemi_region *region)
 {
-	gmemi_table_remove(&watched->regions, region, compare_region, region->offset);
+	take_off(&watched->regions, region, compare_region, region->offset);
 }
 
 void gmemi_view_free(struct gmemi_view *view)
