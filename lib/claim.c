@@ -5,13 +5,14 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "gate.h"
 #include "range.h"
 #include "sys.h"
 
 void gmemi_claims_begin(struct gmemi_claims *claims)
 {
 	*claims = (struct gmemi_claims){ .first = NULL };
-	pthread_mutex_init(&claims->lock, NULL);
+	gmemi_gate_begin_mutex(&claims->lock);
 }
 
 void gmemi_claims_end(struct gmemi_claims *claims)

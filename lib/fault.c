@@ -34,10 +34,8 @@ static struct gmem_uffd *new_uffd(struct gmem_vm *vm, int fd)
 	uffd->fileless.uffd = uffd;
 	atomic_init(&uffd->claims, 1);
 	pthread_mutex_init(&uffd->register_lock, NULL);
-	pthread_mutex_init(&uffd->index_lock, NULL);
-	pthread_mutex_init(&uffd->read_lock, NULL);
-	pthread_rwlock_init(&uffd->events_lock, NULL);
-	pthread_mutex_init(&uffd->events_gate, NULL);
+	gmemi_gate_begin_mutex(&uffd->index_lock);
+	gmemi_gate_begin(&uffd->events);
 	gmemi_claims_begin(&uffd->fileless.content);
 	gmemi_vm_claim(vm);
 	return uffd;
@@ -83,9 +81,7 @@ static void end(struct gmem_uffd *uffd)
 	gmemi_table_end(&uffd->views);
 	pthread_mutex_destroy(&uffd->register_lock);
 	pthread_mutex_destroy(&uffd->index_lock);
-	pthread_mutex_destroy(&uffd->read_lock);
-	pthread_rwlock_destroy(&uffd->events_lock);
-	pthread_mutex_destroy(&uffd->events_gate);
+	gmemi_gate_end(&uffd->events);
 	gmemi_free(uffd);
 	gmemi_vm_release(vm);
 }
@@ -94,25 +90,6 @@ void gmemi_uffd_release(struct gmem_uffd *uffd)
 {
 	if (atomic_fetch_sub_explicit(&uffd->claims, 1, memory_order_acq_rel) == 1)
 		end(uffd);
-}
-
-void gmemi_events_share(struct gmem_uffd *uffd)
-{
-	pthread_mutex_lock(&uffd->events_gate);
-	pthread_rwlock_rdlock(&uffd->events_lock);
-	pthread_mutex_unlock(&uffd->events_gate);
-}
-
-void gmemi_events_own(struct gmem_uffd *uffd)
-{
-	pthread_mutex_lock(&uffd->events_gate);
-	pthread_rwlock_wrlock(&uffd->events_lock);
-	pthread_mutex_unlock(&uffd->events_gate);
-}
-
-void gmemi_events_leave(struct gmem_uffd *uffd)
-{
-	pthread_rwlock_unlock(&uffd->events_lock);
 }
 
 bool gmemi_uffd_serve(struct gmem_uffd *uffd, const void *server, const void *instead_of)

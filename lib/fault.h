@@ -12,6 +12,7 @@
 #include <stdbool.h>
 
 #include "fill.h"
+#include "gate.h"
 #include "memory.h"
 #include "uapi/userfaultfd.h"
 
@@ -77,14 +78,13 @@ struct gmem_uffd {
 	atomic_uintptr_t server;       /* the pager that serves it */
 	pthread_mutex_t register_lock; /* held while regions come and go */
 	pthread_mutex_t index_lock;    /* guards the tables, for a moment at a time */
-	/* Held shared from the look at the page map to the end of the kernel's call, and alone from reading an event to having
-	 * marked what it says: whoever was told of pages that are given up may use them anew at once. */
-	pthread_rwlock_t events_lock;
-	pthread_mutex_t events_gate; /* passed on the way to events_lock, so that many who share it keep nobody out */
-	struct gmemi_table views;    /* by hva */
+	/* Entered from the look at the page map to the end of the kernel's call, and closed from reading an event to having marked
+	 * what it says: whoever was told of pages that are given up may use them anew at once. */
+	struct gmemi_gate events;
+	struct gmemi_table views; /* by hva */
 	struct gmemi_watched fileless;
 	_Atomic uint64_t ranges, length;
-	pthread_mutex_t read_lock; /* guards what follows */
+	/* Changed with `events` closed. */
 	struct uffdi_message batch[GMEMI_BATCH];
 	uint32_t batch_next, batch_known, batch_count; /* told, and known to page maps and tables */
 	uint64_t batch_at;                             /* of a message about a range: how far it has been told */
@@ -101,10 +101,6 @@ void gmemi_uffd_release(struct gmem_uffd *uffd);
 uint64_t gmemi_uffd_remaining(struct gmem_uffd *uffd); /* bytes that are empty in the page map */
 /* The mark of the one pager that serves it: false = there is another. NULL gives it back. */
 bool gmemi_uffd_serve(struct gmem_uffd *uffd, const void *server, const void *instead_of);
-/* events_lock, shared and alone. */
-void gmemi_events_share(struct gmem_uffd *uffd);
-void gmemi_events_own(struct gmem_uffd *uffd);
-void gmemi_events_leave(struct gmem_uffd *uffd);
 /* A fault was resolved so many nanoseconds after it was read. */
 void gmemi_uffd_count_latency(struct gmem_uffd *uffd, uint64_t ns);
 static inline void gmemi_count(_Atomic uint64_t *counter, uint64_t by)

@@ -129,9 +129,9 @@ int gmemi_job_copy(struct gmemi_job *job, size_t *done)
 	while (r == 0 && *done < job->pages) {
 		size_t did;
 
-		gmemi_events_share(job->uffd);
+		gmemi_gate_enter(&job->uffd->events);
 		r = step(job, *done, &did);
-		gmemi_events_leave(job->uffd);
+		gmemi_gate_leave(&job->uffd->events);
 		*done += did;
 	}
 	return r;

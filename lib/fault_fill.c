@@ -146,7 +146,7 @@ static int publish_copies(struct gmemi_job *job, size_t page, size_t pages, size
 	size_t run;
 	int r = 0;
 
-	gmemi_events_share(job->uffd);
+	gmemi_gate_enter(&job->uffd->events);
 	run = gmemi_job_run(job, page, page + pages, &state);
 	*lost = state == GMEMI_PAGE_DISCARDED;
 	if (!*lost)
@@ -154,7 +154,7 @@ static int publish_copies(struct gmemi_job *job, size_t page, size_t pages, size
 					  gmemi_job_data(job, page), &bytes);
 	*done = (size_t)(bytes / job->region->page_size);
 	gmemi_pagemap_set(job->region->map, gmemi_job_page(job, page), *done, GMEMI_PAGE_FILLED);
-	gmemi_events_leave(job->uffd);
+	gmemi_gate_leave(&job->uffd->events);
 	if (*lost)
 		gmemi_bitmap_assign(job->copied, page, false);
 	return r == -EEXIST || r == -ENOENT ? put_instead(job, page + *done) : r;
@@ -167,13 +167,13 @@ static int publish(struct gmemi_job *job, size_t page, size_t pages, size_t *don
 	size_t marked = 0;
 	int r = 0;
 
-	gmemi_events_share(job->uffd);
+	gmemi_gate_enter(&job->uffd->events);
 	while (marked < pages && mark_filled(job, page + marked))
 		marked++;
 	if (marked)
 		r = gmemi_kernel_continue(job->uffd, job->region, gmemi_job_offset(job, page), gmemi_job_bytes(job, marked),
 					  &bytes);
-	gmemi_events_leave(job->uffd);
+	gmemi_gate_leave(&job->uffd->events);
 	*done = (size_t)(bytes / job->region->page_size);
 	*lost = r == 0 && marked < pages;
 	return r;

@@ -392,8 +392,7 @@ int gmemi_uffd_read(struct gmem_uffd *uffd, struct gmem_fault *faults, uint32_t 
 	uint32_t got = 0;
 	int r = 1;
 
-	pthread_mutex_lock(&uffd->read_lock);
-	gmemi_events_own(uffd);
+	gmemi_gate_close(&uffd->events);
 	while (r == 1 && got < count) { /* one read() of the kernel is enough: what comes meanwhile keeps the fd readable */
 		r = got && uffd->batch_next == uffd->batch_count ? 0 : next_message(uffd, count - got);
 		if (r != 1)
@@ -406,8 +405,7 @@ int gmemi_uffd_read(struct gmem_uffd *uffd, struct gmem_fault *faults, uint32_t 
 		else if (r == 0)
 			r = 1;
 	}
-	gmemi_events_leave(uffd);
-	pthread_mutex_unlock(&uffd->read_lock);
+	gmemi_gate_open(&uffd->events);
 	if (got)
 		gmemi_tolerated();
 	return got ? (int)got : r;
@@ -417,9 +415,9 @@ bool gmemi_uffd_has_untold(struct gmem_uffd *uffd)
 {
 	bool untold;
 
-	pthread_mutex_lock(&uffd->read_lock);
+	gmemi_gate_enter(&uffd->events);
 	untold = uffd->batch_next < uffd->batch_count;
-	pthread_mutex_unlock(&uffd->read_lock);
+	gmemi_gate_leave(&uffd->events);
 	return untold;
 }
 

@@ -140,8 +140,8 @@ static void settle(struct gmemi_watch *watch)
 {
 	struct gmem_uffd *uffd = ((struct gmemi_watched *)watch)->uffd;
 
-	gmemi_events_share(uffd);
-	gmemi_events_leave(uffd);
+	gmemi_gate_enter(&uffd->events);
+	gmemi_gate_leave(&uffd->events);
 }
 
 /* gmem_destroy(). In a forked child the kernel's userfaultfd is the parent's: nothing is said to it. */

@@ -5,6 +5,7 @@
 
 #include "alloc.h"
 #include "err.h"
+#include "gate.h"
 #include "opts.h"
 #include "range.h"
 #include "sys.h"
@@ -87,7 +88,7 @@ struct gmem *gmemi_memory_new(struct gmem_vm *vm, uint64_t length, uint64_t need
 	mem->length = length;
 	mem->need = need;
 	mem->page_size = page_size_for(need);
-	pthread_mutex_init(&mem->lock, NULL);
+	gmemi_gate_begin_mutex(&mem->lock);
 	gmemi_claims_begin(&mem->content);
 	gmemi_vm_claim(vm);
 	return mem;

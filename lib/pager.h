@@ -76,6 +76,7 @@ struct gmemi_endpoint {
 	uint64_t rate, ahead;          /* as in the options */
 	_Atomic uint64_t due;          /* when it wants a thread without an event: UINT64_MAX = never */
 	atomic_bool finishing;
+	atomic_bool queued;       /* a request may be; written with the lock */
 	_Atomic uint32_t changes; /* counts what gmem_pager_finish() waits for */
 	pthread_mutex_t lock;     /* guards what follows; held for a moment at a time */
 	struct gmemi_request requests[GMEMI_REQUESTS], *unused, *pending;
@@ -209,11 +210,16 @@ struct gmemi_request *gmemi_request_at(const struct gmemi_endpoint *endpoint, co
 				       uint64_t offset, uint64_t length);               /* held */
 void gmemi_request_end(struct gmemi_endpoint *endpoint, struct gmemi_request *request); /* held */
 /* Asks the source, if it answers at once; else the request is queued. */
-void gmemi_request_try(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, struct gmemi_request *request);
+void gmemi_request_try(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint,
+		       struct gmemi_request *request); /* held, and given back */
 /* Maps what is there for whoever waits. */
 void gmemi_request_present(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, struct gmemi_request *request);
+/* Perhaps: whoever queues one looks himself. No lock. */
+static inline bool gmemi_request_is_queued(const struct gmemi_endpoint *endpoint)
+{
+	return atomic_load_explicit(&endpoint->queued, memory_order_relaxed);
+}
 /* Asks the source for what is queued, in this thread, which may have to wait in it. */
-bool gmemi_request_is_queued(struct gmemi_endpoint *endpoint);
 void gmemi_request_run_queue(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint);
 /* Those whose region is gone. */
 void gmemi_request_drop_gone(struct gmemi_endpoint *endpoint); /* held */

@@ -196,12 +196,13 @@ void gmemi_background_step(struct gmemi_seat *seat, struct gmemi_endpoint *endpo
 	pthread_mutex_lock(&endpoint->lock);
 	if (gmemi_background_due(endpoint) <= now)
 		request = next_request(endpoint, now, &content);
-	pthread_mutex_unlock(&endpoint->lock);
-	if (!request)
+	if (!request) {
+		pthread_mutex_unlock(&endpoint->lock);
 		return;
+	}
+	gmemi_request_try(seat, endpoint, request); /* gives the lock back */
 	if (gmemi_aligned(content, ADVICE))
 		gmemi_source_advise(endpoint->source, content + ADVICE, ADVICE);
-	gmemi_request_try(seat, endpoint, request);
 	gmemi_request_run_queue(seat, endpoint);
 }
 

@@ -7,6 +7,7 @@
 
 #include "alloc.h"
 #include "err.h"
+#include "gate.h"
 #include "opts.h"
 #include "range.h"
 #include "sys.h"
@@ -313,7 +314,7 @@ static void fill_in(struct gmemi_endpoint *endpoint, struct gmem_pager *pager, s
 	endpoint->before = gmemi_endpoint_past(endpoint);
 	atomic_init(&endpoint->due, UINT64_MAX);
 	atomic_init(&endpoint->claims, 2); /* the table's, and of whoever adds it */
-	pthread_mutex_init(&endpoint->lock, NULL);
+	gmemi_gate_begin_mutex(&endpoint->lock);
 	for (int i = 0; i < GMEMI_REQUESTS; i++)
 		gmemi_request_put(endpoint, &endpoint->requests[i]);
 }

@@ -128,9 +128,8 @@ static void bring_in(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, s
 	endpoint->cursor = fault->hva;
 	endpoint->complete = false;
 	gmemi_background_resume(endpoint, now);
-	pthread_mutex_unlock(&endpoint->lock);
 	gmemi_region_leave(region);
-	gmemi_request_try(seat, endpoint, request);
+	gmemi_request_try(seat, endpoint, request); /* gives the lock back */
 	gmemi_background_ahead(endpoint, region, window.offset + window.length);
 }
 

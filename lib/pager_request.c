@@ -132,6 +132,13 @@ void gmemi_request_failed(struct gmemi_endpoint *endpoint, struct gmemi_request 
 	pthread_mutex_unlock(&endpoint->lock);
 }
 
+/* The lock is held. */
+static void queue(struct gmemi_endpoint *endpoint, struct gmemi_request *request)
+{
+	request->state = GMEMI_REQUEST_QUEUED;
+	atomic_store_explicit(&endpoint->queued, true, memory_order_relaxed);
+}
+
 /* --- making pages ------------------------------------------------------------------------------------------------------- */
 
 struct attempt {
@@ -324,8 +331,7 @@ void gmemi_request_try(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint,
 	struct gmemi_request copy;
 	int answer;
 
-	pthread_mutex_lock(&endpoint->lock);
-	copy = *request; /* others may wait for it too by now, or time may have ended it */
+	copy = *request; /* others may come to wait for it too, or time may end it */
 	gmemi_region_claim(copy.region);
 	pthread_mutex_unlock(&endpoint->lock);
 	answer = ask(seat, endpoint, &copy, false);
@@ -334,7 +340,7 @@ void gmemi_request_try(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint,
 		pthread_mutex_unlock(&endpoint->lock);
 	} else if (answer == -EAGAIN) {
 		gmemi_tolerated();
-		request->state = GMEMI_REQUEST_QUEUED;
+		queue(endpoint, request);
 		gmemi_pager_want(endpoint, request->deadline);
 		pthread_mutex_unlock(&endpoint->lock);
 	} else {
@@ -380,23 +386,22 @@ static void run_queued(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint,
 	gmemi_region_release(copy.region);
 }
 
-bool gmemi_request_is_queued(struct gmemi_endpoint *endpoint)
+/* The next that this thread may ask for. The lock is held. */
+static struct gmemi_request *take_queued(struct gmemi_endpoint *endpoint)
 {
-	bool queued;
+	struct gmemi_request *request = next_queued(endpoint);
 
-	pthread_mutex_lock(&endpoint->lock);
-	queued = next_queued(endpoint) != NULL;
-	pthread_mutex_unlock(&endpoint->lock);
-	return queued;
+	atomic_store_explicit(&endpoint->queued, request != NULL, memory_order_relaxed);
+	return endpoint->reading < endpoint->pager->threads ? request : NULL;
 }
 
 void gmemi_request_run_queue(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint)
 {
-	for (;;) {
+	while (gmemi_request_is_queued(endpoint)) {
 		struct gmemi_request *request;
 
 		pthread_mutex_lock(&endpoint->lock);
-		request = endpoint->reading < endpoint->pager->threads ? next_queued(endpoint) : NULL;
+		request = take_queued(endpoint);
 		if (!request || atomic_load(&endpoint->claims) & GMEMI_ENDED) {
 			pthread_mutex_unlock(&endpoint->lock);
 			return;
@@ -454,7 +459,7 @@ static void run_one_due(struct gmemi_endpoint *endpoint, struct gmemi_request *r
 		request->state = GMEMI_REQUEST_READING;
 		resolve(endpoint, request, GMEM_RESOLVE_PRESENT, NULL);
 	} else {
-		request->state = GMEMI_REQUEST_QUEUED;
+		queue(endpoint, request);
 		pthread_mutex_unlock(&endpoint->lock);
 	}
 }

@@ -3,6 +3,7 @@
 
 #include "alloc.h"
 #include "err.h"
+#include "gate.h"
 #include "opts.h"
 
 int gmemi_source_make(const struct gmem_source_ops *ops, const struct gmemi_source_kind *kind, void *user, bool late,
@@ -17,7 +18,7 @@ int gmemi_source_make(const struct gmem_source_ops *ops, const struct gmemi_sour
 	made->kind = kind;
 	made->user = user;
 	made->late = late;
-	pthread_mutex_init(&made->lock, NULL);
+	gmemi_gate_begin_mutex(&made->lock);
 	*source = made;
 	return 0;
 }

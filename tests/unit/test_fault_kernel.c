@@ -51,7 +51,7 @@ static long answer(int fd, unsigned long request, void *argument)
 	if (request != script.request)
 		return FAKE_NOT_MINE;
 	script.start[script.calls % 400] = (call->start - (uintptr_t)lazy.at) / lazy.page;
-	script.unread = script.unread && pthread_rwlock_trywrlock(&lazy.uffd->events_lock) == EBUSY;
+	script.unread = script.unread && atomic_load(&lazy.uffd->events.state) == 1; /* one is inside, and it is open */
 	script.sentinel = script.sentinel && (*field > INT64_MAX / 2 || *field < -4095);
 	if (++script.calls <= script.after || !script.times || (script.longest && length <= script.longest * lazy.page))
 		return FAKE_NOT_MINE;

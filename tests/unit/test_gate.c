@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: MIT */
+/* A gate: many inside together or one who has closed it, never both; whoever closes it comes first; sleepers are woken. */
+#include "gt.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+
+#include "gate.h"
+
+#define ASLEEP (UINT32_C(1) << 30)
+#define ENTERING 3
+#define CLOSING 2
+#define ROUNDS 3000
+
+static struct gmemi_gate gate;
+static atomic_int inside, alone, collisions;
+static int guarded; /* no atomic: what one did is seen by the next */
+
+static void *pass_through(void *unused)
+{
+	(void)unused;
+	for (int i = 0; i < ROUNDS; i++) {
+		gmemi_gate_enter(&gate);
+		atomic_fetch_add(&inside, 1);
+		if (atomic_load(&alone))
+			atomic_fetch_add(&collisions, 1);
+		atomic_fetch_sub(&inside, 1);
+		gmemi_gate_leave(&gate);
+	}
+	return NULL;
+}
+
+static void *close_and_open(void *unused)
+{
+	(void)unused;
+	for (int i = 0; i < ROUNDS; i++) {
+		gmemi_gate_close(&gate);
+		if (atomic_fetch_add(&alone, 1) || atomic_load(&inside))
+			atomic_fetch_add(&collisions, 1);
+		guarded++;
+		atomic_fetch_sub(&alone, 1);
+		gmemi_gate_open(&gate);
+	}
+	return NULL;
+}
+
+static void many_or_one_alone(void **state)
+{
+	pthread_t threads[ENTERING + CLOSING];
+
+	(void)state;
+	gmemi_gate_begin(&gate);
+	guarded = 0;
+	for (int i = 0; i < ENTERING + CLOSING; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, i < ENTERING ? pass_through : close_and_open, NULL), 0);
+	for (int i = 0; i < ENTERING + CLOSING; i++)
+		pthread_join(threads[i], NULL);
+	assert_int_equal(collisions, 0);
+	assert_int_equal(guarded, CLOSING * ROUNDS);
+	assert_int_equal(gate.state, 0);
+	gmemi_gate_end(&gate);
+}
+
+static void several_are_inside_together(void **state)
+{
+	(void)state;
+	gmemi_gate_begin(&gate);
+	gmemi_gate_enter(&gate);
+	gmemi_gate_enter(&gate); /* would never return if they were not */
+	gmemi_gate_leave(&gate);
+	gmemi_gate_leave(&gate);
+	gmemi_gate_close(&gate);
+	gmemi_gate_open(&gate);
+	gmemi_gate_end(&gate);
+}
+
+static void wait_for_a_sleeper(void)
+{
+	while (!(atomic_load(&gate.state) & ASLEEP))
+		sched_yield();
+}
+
+static void *close_once(void *closed)
+{
+	gmemi_gate_close(&gate);
+	atomic_store((atomic_bool *)closed, true);
+	gmemi_gate_open(&gate);
+	return NULL;
+}
+
+static void *enter_once(void *entered)
+{
+	gmemi_gate_enter(&gate);
+	atomic_store((atomic_bool *)entered, true);
+	gmemi_gate_leave(&gate);
+	return NULL;
+}
+
+static void who_sleeps_is_woken_by_the_last_to_leave(void **state)
+{
+	atomic_bool closed = false, entered = false;
+	pthread_t closer, comer;
+
+	(void)state;
+	gmemi_gate_begin(&gate);
+	gmemi_gate_enter(&gate);
+	gmemi_gate_enter(&gate);
+	assert_int_equal(pthread_create(&closer, NULL, close_once, &closed), 0);
+	wait_for_a_sleeper();
+	assert_int_equal(pthread_create(&comer, NULL, enter_once, &entered), 0); /* sleeps on the same word */
+	gmemi_gate_leave(&gate);
+	assert_false(closed);
+	assert_false(entered);
+	gmemi_gate_leave(&gate);
+	pthread_join(closer, NULL);
+	pthread_join(comer, NULL);
+	assert_true(closed);
+	assert_true(entered);
+	gmemi_gate_end(&gate);
+}
+
+static void who_sleeps_is_woken_by_opening(void **state)
+{
+	atomic_bool entered = false;
+	pthread_t comer;
+
+	(void)state;
+	gmemi_gate_begin(&gate);
+	gmemi_gate_close(&gate);
+	assert_int_equal(pthread_create(&comer, NULL, enter_once, &entered), 0);
+	wait_for_a_sleeper();
+	assert_false(entered);
+	gmemi_gate_open(&gate);
+	pthread_join(comer, NULL);
+	assert_true(entered);
+	gmemi_gate_end(&gate);
+}
+
+static const struct gt_test tests[] = {
+	GT(many_or_one_alone, GT_NEEDS_NOTHING),
+	GT(several_are_inside_together, GT_NEEDS_NOTHING),
+	GT(who_sleeps_is_woken_by_the_last_to_leave, GT_NEEDS_NOTHING),
+	GT(who_sleeps_is_woken_by_opening, GT_NEEDS_NOTHING),
+};
+
+GT_MAIN("gate", tests)
