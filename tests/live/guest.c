@@ -3,7 +3,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -45,27 +47,63 @@ int guest_vcpu(const struct guest *guest)
 	return guest->vcpu;
 }
 
-static volatile struct kvm_run *watched;
+/* vCPUs that run now, each in a thread: two at most. */
+static struct {
+	struct kvm_run *run;
+	pthread_t thread;
+	atomic_bool used;
+} watched[2];
+static pthread_mutex_t watch_lock = PTHREAD_MUTEX_INITIALIZER;
+static int watched_count;
 
-static void stop_guest(int signal)
+static void stop_guests(int signal)
 {
-	(void)signal;
-	if (watched)
-		watched->immediate_exit = 1;
+	for (size_t i = 0; i < sizeof(watched) / sizeof(watched[0]); i++) {
+		if (!atomic_load(&watched[i].used))
+			continue;
+		((volatile struct kvm_run *)watched[i].run)->immediate_exit = 1;
+		if (!pthread_equal(watched[i].thread, pthread_self()))
+			pthread_kill(watched[i].thread, signal);
+	}
 }
 
 /* Again and again, so that no moment at which the signal comes can be the wrong one. */
-static void watch(struct kvm_run *run, time_t seconds)
+static void set_timer(time_t seconds)
 {
 	struct itimerval timer = { .it_value.tv_sec = seconds, .it_interval.tv_sec = seconds ? 1 : 0 };
-	struct sigaction action = { .sa_handler = seconds ? stop_guest : SIG_DFL };
+	struct sigaction action = { .sa_handler = seconds ? stop_guests : SIG_IGN };
 
-	watched = run;
 	if (seconds)
 		sigaction(SIGALRM, &action, NULL);
 	setitimer(ITIMER_REAL, &timer, NULL);
 	if (!seconds)
 		sigaction(SIGALRM, &action, NULL);
+}
+
+/* The number of its place. */
+static size_t watch(struct kvm_run *run)
+{
+	size_t i = 0;
+
+	pthread_mutex_lock(&watch_lock);
+	while (atomic_load(&watched[i].used))
+		i++;
+	watched[i].run = run;
+	watched[i].thread = pthread_self();
+	atomic_store(&watched[i].used, true);
+	watched_count++;
+	set_timer(PATIENCE);
+	pthread_mutex_unlock(&watch_lock);
+	return i;
+}
+
+static void unwatch(size_t i)
+{
+	pthread_mutex_lock(&watch_lock);
+	atomic_store(&watched[i].used, false);
+	if (--watched_count == 0)
+		set_timer(0);
+	pthread_mutex_unlock(&watch_lock);
 }
 
 static void make_home(struct guest *guest)
@@ -81,13 +119,13 @@ static void make_home(struct guest *guest)
 	assert_int_equal(ioctl(guest->vm, KVM_SET_USER_MEMORY_REGION, &region), 0);
 }
 
-static void make_vcpu(struct guest *guest)
+static void make_vcpu(struct guest *guest, unsigned long number)
 {
 	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC), size = ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
 
 	close(kvm);
 	assert_true(size >= (int)sizeof(struct kvm_run));
-	guest->vcpu = ioctl(guest->vm, KVM_CREATE_VCPU, 0ul);
+	guest->vcpu = ioctl(guest->vm, KVM_CREATE_VCPU, number);
 	assert_true(guest->vcpu >= 0);
 	guest->run_size = (size_t)size;
 	guest->run = mmap(NULL, guest->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, guest->vcpu, 0);
@@ -104,7 +142,18 @@ struct guest *guest_start(int vm_fd)
 	assert_non_null(guest);
 	guest->vm = vm_fd;
 	make_home(guest);
-	make_vcpu(guest);
+	make_vcpu(guest, 0);
+	guest_set_mode(guest);
+	return guest;
+}
+
+struct guest *guest_join(const struct guest *first)
+{
+	struct guest *guest = calloc(1, sizeof(*guest));
+
+	assert_non_null(guest);
+	guest->vm = first->vm;
+	make_vcpu(guest, 1);
 	guest_set_mode(guest);
 	return guest;
 }
@@ -133,12 +182,13 @@ static void finish_exit(struct guest *guest)
 
 static bool run_code(struct guest *guest, enum job job, uint64_t value, const struct words *words, uint64_t *result)
 {
+	size_t place;
 	bool memory;
 
 	guest_set_regs(guest, job, value, words);
-	watch(guest->run, PATIENCE);
+	place = watch(guest->run);
 	memory = guest_run_job(guest, job, words->gpa, result);
-	watch(NULL, 0);
+	unwatch(place);
 	finish_exit(guest);
 	return memory;
 }
@@ -147,7 +197,8 @@ void guest_end(struct guest *guest)
 {
 	munmap(guest->run, guest->run_size);
 	close(guest->vcpu);
-	munmap(guest->home, HOME_SIZE);
+	if (guest->home)
+		munmap(guest->home, HOME_SIZE);
 	free(guest);
 }
 

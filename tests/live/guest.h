@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A small guest: one vCPU in long mode at CPL 3 with IOPL 3 (the mode that runs fast everywhere), guest addresses mapped
+/* A small guest: a vCPU, or two, in long mode at CPL 3 with IOPL 3 (the mode that runs fast everywhere), guest addresses mapped
  * one to one by pages of 2 MiB. Its program and page tables lie in a memslot of their own, so the memory under test is all
  * the test's. What it sees it reports by port I/O. A guest that does not do as it should fails the test; one that hangs is
  * stopped by a timer. */
@@ -19,6 +19,8 @@ struct guest;
 int guest_vm(void);
 /* A vCPU on a VM. Skips the test on machines for which no guest program is written. */
 struct guest *guest_start(int vm_fd);
+/* A second vCPU of the same VM, for another thread: both may run at once. It is ended before the first. */
+struct guest *guest_join(const struct guest *first);
 void guest_end(struct guest *guest);
 int guest_vcpu(const struct guest *guest);
 

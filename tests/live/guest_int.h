@@ -13,7 +13,7 @@ struct guest {
 	int vm, vcpu;
 	struct kvm_run *run;
 	size_t run_size;
-	unsigned char *home; /* at GUEST_HOME: program and page tables */
+	unsigned char *home; /* at GUEST_HOME: program and page tables; NULL: the first vCPU's, which no guest writes */
 };
 
 enum job { SUM, LOAD, STORE };

@@ -212,6 +212,42 @@ static void together_with_the_host(void **state)
 	end(&m);
 }
 
+struct walker {
+	struct guest *guest;
+	uint64_t sum;
+};
+
+static void *walks_too(void *arg)
+{
+	struct walker *walker = arg;
+
+	walker->sum = guest_sum(walker->guest, WORLD_SUM, GPA, shared->w.length);
+	return NULL;
+}
+
+/* Two vCPUs and two threads of the host, all over the same pages. */
+static void two_vcpus_and_the_host(void **state)
+{
+	struct machine m = begin(GMEM_BACKING_MEMFD, content_length(), 0);
+	struct walker walker = { .guest = guest_join(m.w.guest) };
+	pthread_t threads[3];
+
+	(void)state;
+	shared = &m;
+	atomic_store(&wrong, 0);
+	assert_int_equal(pthread_create(&threads[2], NULL, walks_too, &walker), 0);
+	for (uintptr_t i = 0; i < 2; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, host_reads, (void *)i), 0);
+	sees_all(&m);
+	for (int i = 0; i < 3; i++)
+		pthread_join(threads[i], NULL);
+	assert_int_equal(walker.sum, host_sum(WORLD_SUM, m.content, m.w.length));
+	assert_int_equal(atomic_load(&wrong), 0);
+	settled(&m);
+	guest_end(walker.guest);
+	end(&m);
+}
+
 static void the_balloon_before_and_after_a_fault(void **state)
 {
 	struct machine m = begin(GMEM_BACKING_MEMFD, 4 * MIB, 0);
@@ -289,6 +325,7 @@ static const struct gt_test tests[] = {
 	GT(beside_the_background, NEEDS),
 	GT(writes_are_kept, NEEDS),
 	GT(together_with_the_host, NEEDS),
+	GT(two_vcpus_and_the_host, NEEDS),
 	GT(the_balloon_before_and_after_a_fault, NEEDS),
 	GT(stopped_and_finished_in_the_middle, NEEDS),
 	GT(the_program_ends_in_the_middle, NEEDS),
