@@ -269,6 +269,8 @@ void gmemi_endpoint_hear_again(struct gmemi_endpoint *endpoint)
 {
 	if (!endpoint->deaf || !endpoint->unused || atomic_load(&endpoint->claims) & GMEMI_ENDED)
 		return;
+	if (gmemi_uffd_has_untold(endpoint->uffd)) /* the kernel says nothing of what has been read */
+		gmemi_pager_want(endpoint, 0);
 	if (gmemi_wait_rearm(endpoint) == 0)
 		endpoint->deaf = false;
 	else

@@ -78,6 +78,39 @@ static void want_next(struct gmemi_endpoint *endpoint)
 	gmemi_pager_want(endpoint, when);
 }
 
+/* --- events ------------------------------------------------------------------------------------------------------------- */
+
+/* Whoever is woken on the same CPU runs at once, and may have faulted anew before this thread is back: then looking is cheaper
+ * than waiting. Where that was seen it is done; where it was not, it is tried once in a while. */
+static bool is_worth_a_look(struct gmemi_seat *seat)
+{
+	if (!seat->eager && seat->faults % TRY_EVERY == 0)
+		seat->eager = 1;
+	return seat->eager;
+}
+
+/* Everything that has been read is served before the source may hold this thread up: nobody would be woken for it. */
+static int serve_eagerly(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint)
+{
+	int done = 0, more = 0;
+	bool drained = false;
+
+	for (int i = 0; i < AT_ONCE || gmemi_uffd_has_untold(endpoint->uffd); i++) {
+		bool looks = drained;
+
+		more = gmemi_endpoint_serve(seat, endpoint, &drained);
+		done += more;
+		if (looks)
+			seat->eager = more ? EAGER : seat->eager - 1;
+		if (drained && (!more || gmemi_request_is_queued(endpoint) || !is_worth_a_look(seat)))
+			break;
+	}
+	if (!drained || (!done && seat->epoll < 0)) /* woken for what was not there, and no other thread was: asked again */
+		gmemi_endpoint_rearm(endpoint);
+	gmemi_request_run_queue(seat, endpoint);
+	return done;
+}
+
 static void serve_time(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, uint64_t now)
 {
 	atomic_store(&endpoint->due, UINT64_MAX);
@@ -85,6 +118,8 @@ static void serve_time(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint,
 	gmemi_request_drop_gone(endpoint);
 	gmemi_endpoint_hear_again(endpoint);
 	pthread_mutex_unlock(&endpoint->lock);
+	if (gmemi_uffd_has_untold(endpoint->uffd))
+		(void)serve_eagerly(seat, endpoint);
 	gmemi_endpoint_look(endpoint, now);
 	gmemi_request_run_due(endpoint, now);
 	want_next(endpoint); /* a source may block this thread */
@@ -125,39 +160,6 @@ static int take_timer(struct gmemi_seat *seat)
 	}
 	arm(pager, next);
 	return first != NULL;
-}
-
-/* --- events ------------------------------------------------------------------------------------------------------------- */
-
-/* Whoever is woken on the same CPU runs at once, and may have faulted anew before this thread is back: then looking is cheaper
- * than waiting. Where that was seen it is done; where it was not, it is tried once in a while. */
-static bool is_worth_a_look(struct gmemi_seat *seat)
-{
-	if (!seat->eager && seat->faults % TRY_EVERY == 0)
-		seat->eager = 1;
-	return seat->eager;
-}
-
-/* Everything that has been read is served before the source may hold this thread up: nobody would be woken for it. */
-static int serve_eagerly(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint)
-{
-	int done = 0, more = 0;
-	bool drained = false;
-
-	for (int i = 0; i < AT_ONCE || gmemi_uffd_has_untold(endpoint->uffd); i++) {
-		bool looks = drained;
-
-		more = gmemi_endpoint_serve(seat, endpoint, &drained);
-		done += more;
-		if (looks)
-			seat->eager = more ? EAGER : seat->eager - 1;
-		if (drained && (!more || gmemi_request_is_queued(endpoint) || !is_worth_a_look(seat)))
-			break;
-	}
-	if (!drained || (!done && seat->epoll < 0)) /* woken for what was not there, and no other thread was: asked again */
-		gmemi_endpoint_rearm(endpoint);
-	gmemi_request_run_queue(seat, endpoint);
-	return done;
 }
 
 static int serve_event(struct gmemi_seat *seat, uint64_t tag)

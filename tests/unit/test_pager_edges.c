@@ -1,63 +1,30 @@
 /* SPDX-License-Identifier: MIT */
-/* Pagers, and what the program does to their memory meanwhile, and sources that are slow. */
+/* Pagers, and what the program does to their memory meanwhile. */
 #include "gt.h"
 
 #include <errno.h>
 #include <poll.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include <gmem/populate.h>
 
 #include "content.h"
 #include "handles.h"
-#include "memories.h"
-#include "pagers.h"
+#include "served.h"
 
 #define PAGES 256
 #define LENGTH (PAGES * page())
 
-static struct feeder feeder;
-static struct events events;
-static struct paged paged;
-static struct paging paging;
-static unsigned char *content;
-
-static void set_up_with(enum way way, int (*answer)(struct feeder *, uint64_t, uint64_t, void *), gmem_pager_fn event)
+static void set_up_with(enum way way, answer_fn *answer, gmem_pager_fn event)
 {
-	struct gmem_pager_create_opts opts = with_events(&events, 0);
-
-	memset(&events, 0, sizeof(events));
-	opts.around_mode = GMEM_AROUND_NONE;
-	opts.event = event;
-	content = pages_of_content(PAGES, 0);
-	paged = page_memory(GMEM_BACKING_MEMFD, LENGTH, GMEM_STRATEGY_FILL);
-	paging = make_pager(way, &opts);
-	make_feeder(&feeder, content, LENGTH);
-	feeder.answer = answer;
-	serve(&paging, &paged, feeder.source, 0, 0);
-	begin_paging(&paging);
+	begin_served(way, PAGES, answer, event, 0);
 }
 
 static void set_up(enum way way)
 {
 	set_up_with(way, answers_later, take_event);
-}
-
-static void tear_down(void)
-{
-	end_paging(&paging);
-	end_feeder(&feeder);
-	end_paged(&paged);
-	free(content);
-}
-
-static void touch_page(struct toucher *toucher, uint64_t number, const unsigned char *expected)
-{
-	touch_in_pager(toucher, paged.at + number * page(), page(), expected);
 }
 
 /* --- given up, or brought, by others --- */
@@ -78,7 +45,7 @@ static void discarded_while_it_is_asked_for(enum way way)
 		assert_int_equal(paged.at[5 * page() + i], 0);
 	assert_int_equal(memcmp(paged.at, content, 5 * page()), 0);
 	assert_adds_up(&paged);
-	tear_down();
+	end_served();
 }
 
 /* The source never answers: whoever waits gets the zeros at the deadline at the latest, and no poison. */
@@ -98,7 +65,7 @@ static void discarded_and_not_had(enum way way, int (*answer)(struct feeder *, u
 	assert_int_equal(touched(&toucher), 0);
 	assert_adds_up(&paged);
 	assert_int_equal(uffd_info(&paged).poisoned, 0);
-	tear_down();
+	end_served();
 }
 
 static void discarded_and_never_answered(enum way way)
@@ -137,7 +104,7 @@ static void removed_by_madvise(enum way way, int advice)
 		assert_int_equal(paged.at[7 * page() + i], 0);
 	assert_int_equal(uffd_info(&paged).removed, 2 * page());
 	assert_adds_up(&paged);
-	tear_down();
+	end_served();
 }
 
 static void removed_while_it_is_asked_for(enum way way)
@@ -148,6 +115,55 @@ static void removed_while_it_is_asked_for(enum way way)
 static void not_needed_while_it_is_asked_for(enum way way)
 {
 	removed_by_madvise(way, MADV_DONTNEED);
+}
+
+#define REGIONS 40
+
+static void *remove_the_regions(void *unused)
+{
+	(void)unused;
+	return madvise(paged.at, REGIONS * page(), MADV_REMOVE) == 0 ? &paged : NULL;
+}
+
+static void watch_many_regions(void)
+{
+	void *at;
+
+	paged = bare_memory(GMEM_BACKING_MEMFD, LENGTH);
+	for (uint64_t i = 0; i < REGIONS; i++)
+		assert_int_equal(gmem_uffd_register(paged.uffd, paged.mem, i * page(), page(), NULL), 0);
+	assert_int_equal(gmem_uffd_register(paged.uffd, paged.mem, REGIONS * page(), LENGTH - REGIONS * page(), NULL), 0);
+	assert_int_equal(gmem_map(paged.mem, 0, LENGTH, &at, NULL), 0);
+	paged.at = at;
+}
+
+/* One event of the kernel is told in forty parts; a fault lies behind it, and then the source holds the thread up. */
+static void removed_over_many_regions_and_a_fault_behind(enum way way)
+{
+	struct toucher first, toucher;
+	pthread_t thread;
+	void *removed;
+
+	set_up_with(way, waits_until_open, take_event);
+	assert_int_equal(gmem_pager_remove(paging.pager, paged.uffd, NULL), 0);
+	end_paged(&paged);
+	watch_many_regions();
+	assert_int_equal(gmem_pager_add(paging.pager, paged.uffd, feeder.source, NULL), 0);
+	touch_page(&first, 100, content + 100 * page());
+	wait_asked(&feeder, 1); /* a thread is in the source, if the way has no other it is all */
+	assert_int_equal(pthread_create(&thread, NULL, remove_the_regions, NULL), 0);
+	touch_page(&toucher, 101, content + 101 * page());
+	atomic_store(&feeder.open, true);
+	assert_int_equal(touched(&first), 0);
+	assert_int_equal(touched(&toucher), 0);
+	pthread_join(thread, &removed);
+	assert_non_null(removed);
+	for (uint64_t i = 0; i < REGIONS * page(); i++)
+		assert_int_equal(paged.at[i], 0);
+	assert_int_equal(memcmp(paged.at + REGIONS * page(), content + REGIONS * page(), LENGTH - REGIONS * page()), 0);
+	assert_int_equal(uffd_info(&paged).removed, REGIONS * page());
+	assert_adds_up(&paged);
+	end_served();
 }
 
 static void populated_while_it_is_asked_for(enum way way)
@@ -164,7 +180,7 @@ static void populated_while_it_is_asked_for(enum way way)
 	assert_int_equal(memcmp(paged.at + 5 * page(), other, 2 * page()), 0);
 	assert_int_equal(memcmp(paged.at + 7 * page(), content + 7 * page(), LENGTH - 7 * page()), 0);
 	assert_adds_up(&paged);
-	tear_down();
+	end_served();
 	free(other);
 }
 
@@ -180,7 +196,7 @@ static void unregistered_while_it_is_asked_for(enum way way)
 	assert_int_equal(gmem_uffd_unregister(paged.uffd, paged.mem, 0, LENGTH), 0);
 	assert_int_equal(touched(&toucher), 0);
 	assert_int_equal(deliver(&feeder, 0, LENGTH), 0);
-	tear_down();
+	end_served();
 }
 
 static void destroyed_while_it_is_asked_for(enum way way)
@@ -204,7 +220,7 @@ static void destroyed_while_it_is_asked_for(enum way way)
 	assert_int_equal(gmem_pager_remove(paging.pager, paged.uffd, NULL), 0);
 	assert_int_equal(uffd_info(&paged).pending, 0);
 	assert_int_equal(events.failed, 0);
-	tear_down();
+	end_served();
 	end_paged(&other);
 }
 
@@ -213,6 +229,7 @@ IN_EACH_WAY(discarded_and_never_answered)
 IN_EACH_WAY(discarded_and_failed)
 IN_EACH_WAY(removed_while_it_is_asked_for)
 IN_EACH_WAY(not_needed_while_it_is_asked_for)
+IN_EACH_WAY(removed_over_many_regions_and_a_fault_behind)
 IN_EACH_WAY(populated_while_it_is_asked_for)
 IN_EACH_WAY(unregistered_while_it_is_asked_for)
 IN_EACH_WAY(destroyed_while_it_is_asked_for)
@@ -243,7 +260,7 @@ static void the_address_space_changes(enum way way)
 	assert_int_equal(paged.at[9 * page()], 0);
 	assert_true(uffd_info(&paged).retries > 0);
 	assert_adds_up(&paged);
-	tear_down();
+	end_served();
 }
 
 static void the_address_space_changes_under_a_lent_thread(void **state)
@@ -279,7 +296,7 @@ static void more_wait_than_there_are_requests(enum way way)
 		assert_int_equal(touched(&touchers[i]), 0);
 	assert_int_equal(asked(&feeder), MANY);
 	assert_adds_up(&paged);
-	tear_down();
+	end_served();
 }
 
 IN_EACH_WAY(more_wait_than_there_are_requests)
@@ -332,139 +349,7 @@ static void those_who_come_while_zeros_are_left_out(void **state)
 	}
 	pthread_barrier_destroy(&barrier);
 	assert_adds_up(&paged);
-	tear_down();
-}
-
-/* --- a slow one beside a fast one --- */
-
-static void *lend_another(void *arg)
-{
-	(void)arg;
-	return (void *)(intptr_t)gmem_pager_run(paging.pager, GMEM_FOREVER);
-}
-
-static void a_slow_source_delays_nobody_else(enum way way, bool another)
-{
-	struct paged other = page_memory(GMEM_BACKING_MEMFD, LENGTH, GMEM_STRATEGY_FILL);
-	static struct feeder fast;
-	struct toucher slow[4];
-	pthread_t thread;
-
-	set_up_with(way, waits_until_open, take_event);
-	make_feeder(&fast, content, LENGTH);
-	serve(&paging, &other, fast.source, 0, 0);
-	if (another)
-		assert_int_equal(pthread_create(&thread, NULL, lend_another, NULL), 0);
-	for (uint64_t i = 0; i < 4; i++)
-		touch_page(&slow[i], i, content + i * page());
-	wait_asked(&feeder, 1);
-	assert_int_equal(memcmp(other.at, content, LENGTH), 0);
-	for (int i = 0; i < 4; i++)
-		assert_true(still_waits(&slow[i]));
-	atomic_store(&feeder.open, true);
-	for (int i = 0; i < 4; i++)
-		assert_int_equal(touched(&slow[i]), 0);
-	assert_adds_up(&other);
-	stop_paging(&paging);
-	if (another) {
-		pthread_join(thread, NULL);
-	}
-	tear_down();
-	end_feeder(&fast);
-	end_paged(&other);
-}
-
-static void a_slow_source_and_a_thread(void **state)
-{
-	(void)state;
-	a_slow_source_delays_nobody_else(OWN, false);
-}
-
-static void a_slow_source_and_three_threads(void **state)
-{
-	(void)state;
-	a_slow_source_delays_nobody_else(THREE_OWN, false);
-}
-
-static void a_slow_source_and_two_lent_threads(void **state)
-{
-	(void)state;
-	a_slow_source_delays_nobody_else(LENT, true);
-}
-
-static void a_late_source_delays_nobody_else(enum way way)
-{
-	struct paged other = page_memory(GMEM_BACKING_MEMFD, LENGTH, GMEM_STRATEGY_FILL);
-	static struct feeder fast;
-	struct toucher slow;
-
-	set_up(way);
-	make_feeder(&fast, content, LENGTH);
-	serve(&paging, &other, fast.source, 0, 0);
-	touch_page(&slow, 1, content + page());
-	wait_asked(&feeder, 1);
-	assert_int_equal(memcmp(other.at, content, LENGTH), 0);
-	assert_true(still_waits(&slow));
-	assert_int_equal(deliver(&feeder, 0, LENGTH), 0);
-	assert_int_equal(touched(&slow), 0);
-	tear_down();
-	end_feeder(&fast);
-	end_paged(&other);
-}
-
-IN_EACH_WAY(a_late_source_delays_nobody_else)
-
-static int fails_then_waits(struct feeder *f, uint64_t offset, uint64_t length, void *buffer)
-{
-	return asked(f) == 1 ? -EIO : waits_until_open(f, offset, length, buffer);
-}
-
-/* ... when it was asked again by the thread that had the time, too. */
-static void a_second_try_that_never_returns(void **state)
-{
-	struct gmem_pager_create_opts opts = with_events(&events, 200000000);
-	struct toucher toucher;
-
-	(void)state;
-	set_up_with(OWN, fails_then_waits, take_event);
-	end_paging(&paging);
-	paging = make_pager(OWN, &opts);
-	serve(&paging, &paged, feeder.source, 0, 0);
-	atomic_store(&events.verdict, GMEM_FAILURE_WAIT);
-	begin_paging(&paging);
-	touch_page(&toucher, 1, content + page());
-	WAIT_FOR(atomic_load(&events.failed) == 1);
-	assert_int_equal(events.error, -ETIMEDOUT);
-	assert_int_equal(deliver(&feeder, 0, LENGTH), 0);
-	assert_int_equal(touched(&toucher), 0);
-	atomic_store(&feeder.open, true);
-	assert_adds_up(&paged);
-	tear_down();
-}
-
-/* The deadline holds also while the thread that asks is blocked for good. */
-static void a_source_that_never_returns(void **state)
-{
-	struct gmem_pager_create_opts opts = with_events(&events, 200000000);
-	struct toucher touchers[2];
-
-	(void)state;
-	set_up_with(OWN, waits_until_open, take_event);
-	end_paging(&paging);
-	paging = make_pager(OWN, &opts);
-	serve(&paging, &paged, feeder.source, 0, 0);
-	atomic_store(&events.verdict, GMEM_FAILURE_WAIT);
-	begin_paging(&paging);
-	touch_page(&touchers[0], 1, content + page());
-	touch_page(&touchers[1], 100, content + 100 * page());
-	WAIT_FOR(atomic_load(&events.failed) == 2);
-	assert_int_equal(events.error, -ETIMEDOUT);
-	assert_int_equal(deliver(&feeder, 0, LENGTH), 0);
-	assert_int_equal(touched(&touchers[0]), 0);
-	assert_int_equal(touched(&touchers[1]), 0);
-	atomic_store(&feeder.open, true);
-	assert_adds_up(&paged);
-	tear_down();
+	end_served();
 }
 
 static const struct gt_test tests[] = {
@@ -473,6 +358,7 @@ static const struct gt_test tests[] = {
 	EACH_WAY(discarded_and_failed, NEEDS_PAGING),
 	EACH_WAY(removed_while_it_is_asked_for, NEEDS_PAGING),
 	EACH_WAY(not_needed_while_it_is_asked_for, NEEDS_PAGING),
+	EACH_WAY(removed_over_many_regions_and_a_fault_behind, NEEDS_PAGING),
 	EACH_WAY(populated_while_it_is_asked_for, NEEDS_PAGING),
 	EACH_WAY(unregistered_while_it_is_asked_for, NEEDS_PAGING),
 	EACH_WAY(destroyed_while_it_is_asked_for, NEEDS_PAGING),
@@ -480,12 +366,6 @@ static const struct gt_test tests[] = {
 	GT(the_address_space_changes_under_an_event_loop, NEEDS_PAGING),
 	EACH_WAY(more_wait_than_there_are_requests, NEEDS_PAGING),
 	GT(those_who_come_while_zeros_are_left_out, NEEDS_PAGING),
-	GT(a_slow_source_and_a_thread, NEEDS_PAGING),
-	GT(a_slow_source_and_three_threads, NEEDS_PAGING),
-	GT(a_slow_source_and_two_lent_threads, NEEDS_PAGING),
-	EACH_WAY(a_late_source_delays_nobody_else, NEEDS_PAGING),
-	GT(a_second_try_that_never_returns, NEEDS_PAGING),
-	GT(a_source_that_never_returns, NEEDS_PAGING),
 };
 
 GT_MAIN("pager_edges", tests)

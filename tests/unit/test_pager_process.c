@@ -3,9 +3,7 @@
 #include "gt.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -14,50 +12,19 @@
 
 #include "content.h"
 #include "handles.h"
-#include "memories.h"
-#include "pagers.h"
+#include "served.h"
 
 #define PAGES 256
 #define LENGTH (PAGES * page())
 
-static struct feeder feeder;
-static struct events events;
-static struct paged paged;
-static struct paging paging;
-static unsigned char *content;
-
-static void set_up_with(enum way way, int (*answer)(struct feeder *, uint64_t, uint64_t, void *), gmem_pager_fn event)
+static void set_up_with(enum way way, answer_fn *answer, gmem_pager_fn event)
 {
-	struct gmem_pager_create_opts opts = with_events(&events, 0);
-
-	memset(&events, 0, sizeof(events));
-	opts.around_mode = GMEM_AROUND_NONE;
-	opts.event = event;
-	content = pages_of_content(PAGES, 0);
-	paged = page_memory(GMEM_BACKING_MEMFD, LENGTH, GMEM_STRATEGY_FILL);
-	paging = make_pager(way, &opts);
-	make_feeder(&feeder, content, LENGTH);
-	feeder.answer = answer;
-	serve(&paging, &paged, feeder.source, 0, 0);
-	begin_paging(&paging);
+	begin_served(way, PAGES, answer, event, 0);
 }
 
 static void set_up(enum way way)
 {
 	set_up_with(way, answers_later, take_event);
-}
-
-static void tear_down(void)
-{
-	end_paging(&paging);
-	end_feeder(&feeder);
-	end_paged(&paged);
-	free(content);
-}
-
-static void touch_page(struct toucher *toucher, uint64_t number, const unsigned char *expected)
-{
-	touch_in_pager(toucher, paged.at + number * page(), page(), expected);
 }
 
 /* --- callbacks --- */
@@ -119,7 +86,7 @@ static void callbacks_call(enum way way)
 	assert_int_equal(atomic_load(&calls), 3);
 	assert_int_equal(atomic_load(&wrong), 0);
 	assert_adds_up(&paged);
-	tear_down();
+	end_served();
 }
 
 IN_EACH_WAY(callbacks_call)
@@ -143,7 +110,7 @@ static void writes_to_protected_pages(enum way way)
 	assert_int_equal(events.length, page());
 	assert_int_equal(paged.at[3 * page() + 1], 9);
 	assert_int_equal(uffd_info(&paged).protect, 1);
-	tear_down();
+	end_served();
 }
 
 IN_EACH_WAY(writes_to_protected_pages)
@@ -175,7 +142,7 @@ static void a_fork_leaves_the_pager_alone(enum way way)
 	assert_int_equal(gt_in_child(in_the_child, NULL), 7);
 	assert_int_equal(memcmp(paged.at, content, LENGTH), 0);
 	assert_adds_up(&paged);
-	tear_down();
+	end_served();
 }
 
 IN_EACH_WAY(a_fork_leaves_the_pager_alone)
@@ -204,7 +171,7 @@ static void no_descriptor_is_left(void **state)
 	serve(&paging, &paged, feeder.source, 0, 0); /* which takes none */
 	assert_int_equal(memcmp(paged.at, content, LENGTH), 0);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
-	tear_down();
+	end_served();
 }
 
 /* The owner of memory that is served: tells its endpoint and address, then waits for a page for ever. */
@@ -257,7 +224,7 @@ static void the_owner_is_killed(enum way way)
 	assert_int_equal(memcmp(paged.at, content, LENGTH), 0);
 	assert_int_equal(atomic_load(&events.gone), 1);
 	gmem_uffd_destroy(imported);
-	tear_down();
+	end_served();
 	close(fd);
 	close(pidfd);
 	close(owner.pipe[0]);

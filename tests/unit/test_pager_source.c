@@ -11,44 +11,20 @@
 #include "content.h"
 #include "handles.h"
 #include "memories.h"
-#include "pagers.h"
+#include "served.h"
 
 #define PAGES 64
 #define LENGTH (PAGES * page())
 #define SOON 200000000 /* nanoseconds: a deadline that passes */
 
-static struct feeder feeder;
-static struct events events;
-static struct paged paged;
-static struct paging paging;
-static unsigned char *content;
-
-static void set_up(enum way way, int (*answer)(struct feeder *, uint64_t, uint64_t, void *), uint64_t deadline)
+static void set_up(enum way way, answer_fn *answer, uint64_t deadline)
 {
-	struct gmem_pager_create_opts opts = with_events(&events, deadline);
-
-	memset(&events, 0, sizeof(events));
-	opts.around_mode = GMEM_AROUND_NONE;
-	content = pages_of_content(PAGES, 0);
-	paged = page_memory(GMEM_BACKING_MEMFD, LENGTH, GMEM_STRATEGY_FILL);
-	paging = make_pager(way, &opts);
-	make_feeder(&feeder, content, LENGTH);
-	feeder.answer = answer;
-	serve(&paging, &paged, feeder.source, 0, 0);
-	begin_paging(&paging);
+	begin_served(way, PAGES, answer, take_event, deadline);
 }
 
-static void tear_down(void)
+static void touch(struct toucher *toucher, uint64_t number)
 {
-	end_paging(&paging);
-	end_feeder(&feeder);
-	end_paged(&paged);
-	free(content);
-}
-
-static void touch_page(struct toucher *toucher, uint64_t number)
-{
-	touch_in_pager(toucher, paged.at + number * page(), page(), content + number * page());
+	touch_page(toucher, number, content + number * page());
 }
 
 /* --- late --- */
@@ -69,7 +45,7 @@ static void delivered_before_the_read_returns(enum way way)
 	assert_int_equal(memcmp(paged.at, content, LENGTH), 0);
 	assert_int_equal(events.failed, 0);
 	assert_adds_up(&paged);
-	tear_down();
+	end_served();
 }
 
 static int delivers_a_page_first(struct feeder *f, uint64_t offset, uint64_t length, void *buffer)
@@ -97,7 +73,7 @@ static void a_page_of_many_is_delivered(enum way way)
 		assert_adds_up(&paged);
 		assert_true(uffd_info(&paged).retries - before.retries < 4);
 	}
-	tear_down();
+	end_served();
 }
 
 static void delivered_by_another_thread(enum way way)
@@ -107,7 +83,7 @@ static void delivered_by_another_thread(enum way way)
 
 	set_up(way, answers_later, 0);
 	for (int i = 0; i < 8; i++)
-		touch_page(&touchers[i], 3 * (uint64_t)i);
+		touch(&touchers[i], 3 * (uint64_t)i);
 	for (int i = 0; i < 8; i++)
 		assert_true(next_question(&feeder, &q[i]));
 	for (int i = 7; i >= 0; i--) { /* out of order */
@@ -118,7 +94,7 @@ static void delivered_by_another_thread(enum way way)
 	}
 	assert_int_equal(asked(&feeder), 8);
 	assert_adds_up(&paged);
-	tear_down();
+	end_served();
 }
 
 /* Several wait for pages of one question, which comes in parts, some of them twice. */
@@ -132,12 +108,12 @@ static void delivered_in_parts_and_twice(enum way way)
 	paging = make_pager(way, &opts);
 	serve(&paging, &paged, feeder.source, 0, 0);
 	begin_paging(&paging);
-	touch_page(&touchers[0], 4);
+	touch(&touchers[0], 4);
 	wait_asked(&feeder, 1);
 	assert_int_equal(question(&feeder, 0).offset, 0);
 	assert_int_equal(question(&feeder, 0).length, 16 * page());
-	touch_page(&touchers[1], 9);
-	touch_page(&touchers[2], 12);
+	touch(&touchers[1], 9);
+	touch(&touchers[2], 12);
 	wait_pending(&paged, 3);
 	assert_int_equal(deliver(&feeder, 12 * page(), 4 * page()), 0);
 	assert_int_equal(touched(&touchers[2]), 0);
@@ -149,7 +125,7 @@ static void delivered_in_parts_and_twice(enum way way)
 	assert_int_equal(touched(&touchers[1]), 0);
 	assert_int_equal(asked(&feeder), 1);
 	assert_adds_up(&paged);
-	tear_down();
+	end_served();
 }
 
 /* The wrong page, half a page, and what nobody has asked for. */
@@ -158,7 +134,7 @@ static void delivered_wrongly(enum way way)
 	struct toucher toucher;
 
 	set_up(way, answers_later, 0);
-	touch_page(&toucher, 4);
+	touch(&toucher, 4);
 	wait_asked(&feeder, 1);
 	assert_int_equal(deliver(&feeder, 20 * page(), 2 * page()), 0); /* unasked: filled all the same */
 	assert_int_equal(memcmp(paged.at + 20 * page(), content + 20 * page(), 2 * page()), 0);
@@ -170,7 +146,7 @@ static void delivered_wrongly(enum way way)
 	assert_int_equal(touched(&toucher), 0);
 	assert_int_equal(asked(&feeder), 1);
 	assert_adds_up(&paged);
-	tear_down();
+	end_served();
 }
 
 static void never_delivered(enum way way)
@@ -179,7 +155,7 @@ static void never_delivered(enum way way)
 
 	set_up(way, answers_later, SOON);
 	atomic_store(&events.verdict, GMEM_FAILURE_WAIT);
-	touch_page(&toucher, 4);
+	touch(&toucher, 4);
 	WAIT_FOR(atomic_load(&events.failed) == 1);
 	assert_int_equal(events.error, -ETIMEDOUT);
 	assert_int_equal(events.offset, 4 * page());
@@ -191,7 +167,7 @@ static void never_delivered(enum way way)
 	assert_int_equal(touched(&toucher), 0);
 	assert_adds_up(&paged);
 	assert_int_equal(events.failed, 1);
-	tear_down();
+	end_served();
 }
 
 static void a_parked_page_is_delivered(enum way way)
@@ -200,12 +176,12 @@ static void a_parked_page_is_delivered(enum way way)
 
 	set_up(way, answers_later, SOON);
 	atomic_store(&events.verdict, GMEM_FAILURE_WAIT);
-	touch_page(&toucher, 4);
+	touch(&toucher, 4);
 	WAIT_FOR(atomic_load(&events.failed) == 1);
 	assert_int_equal(deliver(&feeder, 0, LENGTH), 0);
 	assert_int_equal(touched(&toucher), 0);
 	assert_adds_up(&paged);
-	tear_down();
+	end_served();
 }
 
 static int refuses_first(struct feeder *f, uint64_t offset, uint64_t length, void *buffer)
@@ -224,12 +200,12 @@ static void refused_before_the_read_returns(enum way way)
 	feeder.user = &error;
 	feeder.answer = refuses_first;
 	atomic_store(&events.verdict, GMEM_FAILURE_WAIT);
-	touch_page(&toucher, 4);
+	touch(&toucher, 4);
 	WAIT_FOR(atomic_load(&events.failed) == 1);
 	assert_int_equal(events.error, -ENODATA);
 	assert_int_equal(deliver(&feeder, 4 * page(), page()), 0);
 	assert_int_equal(touched(&toucher), 0);
-	tear_down();
+	end_served();
 }
 
 IN_EACH_WAY(delivered_before_the_read_returns)
@@ -256,7 +232,7 @@ static void tried_again_until_it_works(enum way way)
 	struct toucher toucher;
 
 	set_up(way, fails_often, 0);
-	touch_page(&toucher, 4);
+	touch(&toucher, 4);
 	assert_int_equal(touched(&toucher), 0);
 	assert_int_equal(asked(&feeder), 6);
 	for (unsigned int i = 1; i < 5; i++) /* each pause at least as long as was promised */
@@ -264,7 +240,7 @@ static void tried_again_until_it_works(enum way way)
 	assert_int_equal(uffd_info(&paged).source_errors, 5);
 	assert_int_equal(events.failed, 0);
 	assert_adds_up(&paged);
-	tear_down();
+	end_served();
 }
 
 static int fails(struct feeder *f, uint64_t offset, uint64_t length, void *buffer)
@@ -277,7 +253,7 @@ static int fails(struct feeder *f, uint64_t offset, uint64_t length, void *buffe
 static void want_poison(void)
 {
 	if (gmem_uffd_resolve(paged.uffd, paged.mem, LENGTH - page(), page(), GMEM_RESOLVE_POISON, NULL, NULL) == -EOPNOTSUPP) {
-		tear_down();
+		end_served();
 		gt_skip("no UFFDIO_POISON before kernel 6.6");
 	}
 }
@@ -291,7 +267,7 @@ static void poisoned_at_the_deadline_and_repaired(enum way way)
 	want_poison();
 	feeder.user = &error;
 	feeder.answer = fails;
-	touch_page(&toucher, 4);
+	touch(&toucher, 4);
 	assert_int_equal(touched(&toucher), -EFAULT);
 	assert_int_equal(events.failed, 1);
 	assert_int_equal(events.error, -EIO);
@@ -299,16 +275,16 @@ static void poisoned_at_the_deadline_and_repaired(enum way way)
 	assert_true(asked(&feeder) > 3);
 	WAIT_FOR(uffd_info(&paged).pending == 0);
 	assert_int_equal(pager_info(&paging).poisoned, 2); /* the other is the test's */
-	touch_page(&other, 4);
+	touch(&other, 4);
 	assert_int_equal(touched(&other), -EFAULT);
 	error = -ENODATA; /* a byte of it at a time is not what threads look at now */
 	assert_int_equal(gmem_pager_finish(paging.pager, paged.uffd, 20 * SECOND), -EIO);
 	assert_int_equal(deliver(&feeder, 0, LENGTH), 0);
-	touch_page(&other, 4);
+	touch(&other, 4);
 	assert_int_equal(touched(&other), 0);
 	assert_adds_up(&paged);
 	assert_int_equal(gmem_pager_finish(paging.pager, paged.uffd, 20 * SECOND), 0);
-	tear_down();
+	end_served();
 }
 
 static void not_there_is_final(enum way way)
@@ -320,13 +296,13 @@ static void not_there_is_final(enum way way)
 	want_poison();
 	feeder.user = &error;
 	feeder.answer = fails;
-	touch_page(&toucher, 4);
+	touch(&toucher, 4);
 	assert_int_equal(touched(&toucher), -EFAULT);
 	assert_int_equal(asked(&feeder), 1);
 	assert_int_equal(events.error, -ENODATA);
 	assert_adds_up(&paged);
 	assert_int_equal(uffd_info(&paged).poisoned, 2); /* the other is the test's */
-	tear_down();
+	end_served();
 }
 
 static int lacks_a_page(struct feeder *f, uint64_t offset, uint64_t length, void *buffer)
@@ -354,23 +330,23 @@ static void one_page_of_many_is_not_there(enum way way)
 	serve(&paging, &paged, feeder.source, 0, 0);
 	feeder.answer = lacks_a_page;
 	begin_paging(&paging);
-	touch_page(&touchers[0], 2);
+	touch(&touchers[0], 2);
 	wait_asked(&feeder, 1);
-	touch_page(&touchers[1], 12);
+	touch(&touchers[1], 12);
 	wait_pending(&paged, 2);
 	atomic_store(&feeder.open, true);
 	assert_int_equal(touched(&touchers[0]), 0);
 	assert_int_equal(touched(&touchers[1]), 0);
 	assert_int_equal(events.failed, 0);
-	touch_page(&touchers[2], 7);
+	touch(&touchers[2], 7);
 	assert_int_equal(touched(&touchers[2]), -EFAULT);
 	assert_int_equal(events.failed, 1);
 	assert_int_equal(events.offset, 7 * page());
 	assert_int_equal(events.length, page());
-	touch_page(&touchers[3], 8);
+	touch(&touchers[3], 8);
 	assert_int_equal(touched(&touchers[3]), 0);
 	assert_adds_up(&paged);
-	tear_down();
+	end_served();
 }
 
 IN_EACH_WAY(tried_again_until_it_works)
@@ -407,11 +383,11 @@ static void a_file_is_cut_short(enum way way)
 	paging = make_pager(way, &opts);
 	serve(&paging, &paged, source, 0, 0);
 	begin_paging(&paging);
-	touch_page(&toucher, 0);
+	touch(&toucher, 0);
 	assert_int_equal(touched(&toucher), 0);
 	assert_int_equal(ftruncate(extent.fd, (off_t)(LENGTH / 2)), 0);
 	atomic_store(&events.verdict, GMEM_FAILURE_WAIT);
-	touch_page(&toucher, PAGES - 1);
+	touch(&toucher, PAGES - 1);
 	WAIT_FOR(atomic_load(&events.failed) == 1);
 	assert_int_equal(events.error, -EIO);
 	assert_true(still_waits(&toucher));
@@ -444,13 +420,13 @@ static void late_layers(enum way way)
 	paging = make_pager(way, &(struct gmem_pager_create_opts){ .size = sizeof(struct gmem_pager_create_opts) });
 	serve(&paging, &paged, overlay, 0, 0);
 	begin_paging(&paging);
-	touch_page(&touchers[0], 3);
+	touch(&touchers[0], 3);
 	assert_true(next_question(&top, &q));
 	assert_int_equal(gmem_source_deliver(top.source, q.offset, q.length, NULL, -ENODATA), 0);
 	assert_true(next_question(&feeder, &q));
 	assert_int_equal(deliver(&feeder, q.offset, q.length), 0);
 	assert_int_equal(touched(&touchers[0]), 0);
-	touch_page(&touchers[1], 50);
+	touch(&touchers[1], 50);
 	assert_true(next_question(&top, &q));
 	assert_int_equal(deliver(&top, q.offset, q.length), 0);
 	assert_int_equal(touched(&touchers[1]), 0);
@@ -460,7 +436,7 @@ static void late_layers(enum way way)
 	gmem_source_destroy(overlay);
 	end_feeder(&top);
 	paging = make_pager(way, NULL);
-	tear_down();
+	end_served();
 }
 
 IN_EACH_WAY(late_layers)
