@@ -369,6 +369,77 @@ static void poisoning(void **state)
 	each(poison_some, &subject);
 }
 
+static void set_up_protected(bool twice, bool on)
+{
+	struct gmem_uffd_register_opts opts = { .size = sizeof(opts), .flags = GMEM_REGISTER_WRITE_PROTECT };
+	struct subject subject = { .twice = twice };
+
+	set_up(&subject, false);
+	inject_pause();
+	assert_int_equal(gmem_uffd_register(lazy.uffd, lazy.mem, 0, lazy.length, &opts), 0);
+	must_resolve(&lazy, 0, PAGES, GMEM_RESOLVE_DATA, data);
+	if (on)
+		assert_int_equal(gmem_uffd_protect(lazy.uffd, lazy.mem, 0, lazy.length, 1, NULL), 0);
+	inject_resume();
+}
+
+/* What was not protected is in the end. */
+static int protect_all(void *twice)
+{
+	uint64_t done = UINT64_MAX;
+	struct toucher t;
+	int r;
+
+	set_up_protected(twice, false);
+	r = gmem_uffd_protect(lazy.uffd, lazy.mem, 0, lazy.length, 1, &done);
+	inject_pause();
+	assert_true(r == 0 ? done == lazy.length : done < lazy.length);
+	if (r)
+		assert_int_equal(gmem_uffd_protect(lazy.uffd, lazy.mem, 0, lazy.length, 1, NULL), 0);
+	touch_begin(&t, lazy.at + 3 * lazy.page, 5);
+	expect_event(lazy.uffd, GMEM_FAULT_PROTECTED, lazy.mem, 3 * lazy.page, lazy.page);
+	assert_int_equal(gmem_uffd_protect(lazy.uffd, lazy.mem, 0, lazy.length, 0, NULL), 0);
+	assert_int_equal(touch_end(&t), 5);
+	inject_resume();
+	tear_down();
+	return r;
+}
+
+/* Whoever waits to write gets there in the end. */
+static int let_in(void *twice)
+{
+	uint64_t done = UINT64_MAX;
+	struct toucher t;
+	int r;
+
+	set_up_protected(twice, true);
+	inject_pause();
+	touch_begin(&t, lazy.at + 3 * lazy.page, 5);
+	expect_event(lazy.uffd, GMEM_FAULT_PROTECTED, lazy.mem, 3 * lazy.page, lazy.page);
+	inject_resume();
+	r = gmem_uffd_protect(lazy.uffd, lazy.mem, 0, lazy.length, 0, &done);
+	inject_pause();
+	assert_true(r == 0 ? done == lazy.length : done < lazy.length);
+	if (r)
+		assert_int_equal(gmem_uffd_protect(lazy.uffd, lazy.mem, 0, lazy.length, 0, NULL), 0);
+	assert_int_equal(touch_end(&t), 5);
+	inject_resume();
+	tear_down();
+	return r;
+}
+
+static void protecting(void **state)
+{
+	static char twice;
+
+	(void)state;
+	want_feature(GMEM_FEATURE_UFFD_WP_MEMFD, "write-protection of shared memory");
+	each(protect_all, NULL);
+	each(protect_all, &twice);
+	each(let_in, NULL);
+	each(let_in, &twice);
+}
+
 static int query_it(void *arg)
 {
 	struct gmem_uffd_info info = { .size = sizeof(info) };
@@ -404,6 +475,7 @@ static const struct gt_test tests[] = {
 	GT(reading, GT_NEEDS_UFFD_MINOR),
 	GT(resolving, GT_NEEDS_UFFD_MINOR),
 	GT(poisoning, GT_NEEDS_UFFD_MINOR),
+	GT(protecting, GT_NEEDS_UFFD_MINOR),
 	GT(querying, GT_NEEDS_UFFD_MINOR),
 };
 
