@@ -100,6 +100,18 @@ static bool holds(const struct result *result)
 	}
 }
 
+/* The gate is one that nobody holds here. */
+static bool out_of_reach(const struct job *job, const struct row *row)
+{
+	const struct row *hand = row->reach ? &job->group->rows[row->reach - 1] : NULL;
+	struct figure figure;
+
+	if (!hand)
+		return false;
+	figure = judge_ratio(&job->measure, hand->by, hand->of, hand->to);
+	return figure.rounds && !judge_within(&figure, row->gate);
+}
+
 static void decide_measured(struct job *job, unsigned int i, bool last)
 {
 	const struct result *result = &job->results[i];
@@ -109,6 +121,8 @@ static void decide_measured(struct job *job, unsigned int i, bool last)
 		decide(job, i, VERDICT_NOT_MEASURED, "others had the core");
 	else if (holds(result))
 		decide(job, i, VERDICT_HOLDS, note);
+	else if (out_of_reach(job, result->row))
+		decide(job, i, VERDICT_NOT_MEASURED, "by hand the gate is out of reach on this machine, too");
 	else if (last || result->row->kind == ROW_VALUE)
 		decide(job, i, VERDICT_MISSED, note);
 }

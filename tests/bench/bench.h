@@ -26,6 +26,8 @@ struct row {
 	double gate, gate_cpu; /* the most that the median may be; 0 = shown only. ROW_OVER: none, it is judge_over_gate() */
 	unsigned int calls;    /* ROW_OVER: how many a run makes */
 	bool no_gate;          /* shown only; ROW_OVER: the gate is for calls around a single ioctl */
+	unsigned int reach;    /* 1 + number of the row, of the group, that is the same by hand: where it misses this gate as
+				* well, the gate cannot be held on this machine; 0 = none */
 	bool waits;            /* ROW_RATIO: `to` is not computing all the time: nothing tells that others had the core */
 	/* ROW_VALUE: in `unit`. *why: that it cannot be had here. */
 	double (*value)(struct world *world, const char **why);

@@ -122,4 +122,7 @@ extern const struct pager_way pager_auto, pager_fill, pager_copy, pager_ranges;
 /* Private bytes of one of `n` VMs on a pager: endpoint, which watches so many bytes, source, and the handle of the memory. */
 double fault_bytes_of_endpoint(struct world *world, size_t watched, unsigned int n);
 
+/* fault_count.c: what the statistics of a fault take, in percent of a fault that the pager serves; `size` as it was opened. */
+double fault_share_of_statistics(struct world *world, size_t size);
+
 #endif

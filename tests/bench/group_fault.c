@@ -22,6 +22,12 @@ static const char *open_scattered(struct world *world)
 	return fault_open(world, MOST_SCATTERED);
 }
 
+static double share_of_statistics(struct world *world, const char **why)
+{
+	(void)why;
+	return fault_share_of_statistics(world, world->size);
+}
+
 enum { SIMPLE, FILL, COPY, PEER, PEER_FILE, OURS, OURS_FILL, OURS_COPY, OURS_RANGES };
 
 HAND(loop_simple, .way = &hand_simple)
@@ -57,6 +63,8 @@ static const struct row loop_rows[] = {
 	  .to = CASE(COPY), .no_gate = true },
 	{ .goal = "ranges", .what = "pager 4K, a range for each of 8192 pages / one range: p50", .by = MEASURE_P50,
 	  .of = CASE(OURS_RANGES), .to = CASE(OURS), .gate = 1.10 },
+	{ .goal = "counting", .what = "statistics of a fault, of a fault that is served", .kind = ROW_VALUE,
+	  .value = share_of_statistics, .unit = "%", .gate = 2 },
 	{ .goal = "peer", .what = "pager 4K / Firecracker's example handler, anonymous memory", .of = CASE(OURS),
 	  .to = CASE(PEER), .no_gate = true },
 	{ .goal = "peer", .what = "pager 4K, UFFDIO_COPY / the same handler, a memfd", .of = CASE(OURS_COPY),
