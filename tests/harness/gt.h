@@ -55,6 +55,11 @@ struct gt_test {
 		return gt_main(group, tests, sizeof(tests) / sizeof((tests)[0])); \
 	}
 
+/* GMEM_TEST_BACKING=guest_memfd: what tests of paging do on a memfd they do on a guest_memfd of a VM. */
+bool gt_over_guest_memfd(void);
+/* A VM of type 0; the caller closes it. */
+int gt_make_vm(void);
+
 /* Only tests whose name contains this will run; NULL = all. */
 void gt_set_filter(const char *part);
 /* Runs the table as one cmocka group. Every test has its needs probed first, and must leave fds, mappings and allocations as it

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -51,6 +52,22 @@ static int make_vm(void)
 		lacks("KVM_CREATE_VM");
 	close(kvm);
 	return vm;
+}
+
+int gt_make_vm(void)
+{
+	int vm = make_vm();
+
+	if (vm < 0)
+		fail_msg("%s", reason);
+	return vm;
+}
+
+bool gt_over_guest_memfd(void)
+{
+	const char *wish = getenv("GMEM_TEST_BACKING");
+
+	return wish && strcmp(wish, "guest_memfd") == 0;
 }
 
 static bool have_kvm(void)

@@ -78,6 +78,8 @@ static struct service *begin(uint32_t backing, uint64_t length)
 	struct service *s = &service;
 	void *address;
 
+	need.backing = world_backing(backing);
+
 	*s = (struct service){ .w = world_start(), .page = backing == GMEM_BACKING_HUGETLB ? HUGE_PAGE : (uint64_t)sysconf(_SC_PAGESIZE) };
 	s->w.length = length;
 	if (gmem_create(s->w.vm, length, &s->w.mem, &need))

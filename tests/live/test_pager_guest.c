@@ -66,6 +66,7 @@ static struct machine begin(uint32_t backing, uint64_t length, uint64_t backgrou
 {
 	struct machine m = { .w = world_start() };
 
+	backing = world_backing(backing);
 	m.content = content_make(length, &m.w.seed);
 	m.file = content_file(m.content, length, &m.w.seed);
 	add_memory(&m, backing, length);

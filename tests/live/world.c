@@ -16,14 +16,20 @@ struct gmem *world_memory(struct world *w, uint32_t backing, uint64_t length)
 	return mem;
 }
 
-struct world world_start(void)
+struct world world_start_with(uint64_t vm_flags)
 {
+	struct gmem_vm_open_opts opts = { .size = sizeof(opts), .flags = vm_flags };
 	struct world w = { .seed = content_seed() };
 
 	w.vm_fd = guest_vm();
 	w.guest = guest_start(w.vm_fd);
-	assert_int_equal(gmem_vm_open(w.vm_fd, &w.vm, NULL), 0);
+	assert_int_equal(gmem_vm_open(w.vm_fd, &w.vm, &opts), 0);
 	return w;
+}
+
+struct world world_start(void)
+{
+	return world_start_with(0);
 }
 
 struct world world_make(uint32_t backing, uint64_t length)
@@ -33,6 +39,11 @@ struct world world_make(uint32_t backing, uint64_t length)
 	w.length = length;
 	w.mem = world_memory(&w, backing, length);
 	return w;
+}
+
+uint32_t world_backing(uint32_t backing)
+{
+	return backing == GMEM_BACKING_MEMFD && gt_over_guest_memfd() ? GMEM_BACKING_GUEST_MEMFD : backing;
 }
 
 void world_end(struct world *w)

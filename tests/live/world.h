@@ -20,9 +20,12 @@ struct world {
 
 /* Without memory yet. */
 struct world world_start(void);
+struct world world_start_with(uint64_t vm_flags); /* GMEM_VM_* */
 /* backing: enum gmem_backing. */
 struct world world_make(uint32_t backing, uint64_t length);
 void world_end(struct world *w);
+/* A memfd becomes a guest_memfd where tests of paging are to be over those (gt.h). */
+uint32_t world_backing(uint32_t backing);
 
 struct gmem *world_memory(struct world *w, uint32_t backing, uint64_t length);
 struct gmem_info world_query(struct world *w);

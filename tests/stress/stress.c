@@ -86,7 +86,9 @@ struct arena arena_make(uint32_t backing, bool lazy, uint64_t length)
 	struct gmem_info info = { .size = sizeof(info) };
 
 	a.seed = content_seed();
-	if (backing == GMEM_BACKING_GUEST_MEMFD)
+	if (lazy && backing == GMEM_BACKING_MEMFD && gt_over_guest_memfd())
+		a.backing = GMEM_BACKING_GUEST_MEMFD;
+	if (a.backing == GMEM_BACKING_GUEST_MEMFD)
 		a.vm_fd = guest_vm();
 	assert_int_equal(gmem_vm_open(a.vm_fd, &a.vm, NULL), 0);
 	make_memory(&a);

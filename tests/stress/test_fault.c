@@ -54,11 +54,16 @@ static void make(struct field *f, enum gmem_strategy strategy)
 {
 	struct gmem_create_opts need = { .size = sizeof(need), .need = GMEM_NEED_MAPPABLE | GMEM_NEED_LAZY, .backing = GMEM_BACKING_MEMFD };
 	struct gmem_uffd_register_opts opts = { .size = sizeof(opts), .strategy = strategy };
+	int vm_fd = gt_over_guest_memfd() ? gt_make_vm() : -1;
 	void *address;
 
+	if (vm_fd >= 0)
+		need.backing = GMEM_BACKING_GUEST_MEMFD;
 	*f = (struct field){ .page = (uint64_t)sysconf(_SC_PAGESIZE), .seed = content_seed(), .strategy = strategy };
 	f->length = PAGES * f->page;
-	assert_int_equal(gmem_vm_open(-1, &f->vm, NULL), 0);
+	assert_int_equal(gmem_vm_open(vm_fd, &f->vm, NULL), 0);
+	if (vm_fd >= 0)
+		close(vm_fd);
 	assert_int_equal(gmem_create(f->vm, f->length, &f->mem, &need), 0);
 	assert_int_equal(gmem_map(f->mem, 0, f->length, &address, NULL), 0);
 	f->at = address;

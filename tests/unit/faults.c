@@ -21,12 +21,13 @@ typedef unsigned long long ull;
 
 struct lazy make_lazy(uint32_t backing, uint64_t pages)
 {
-	struct gmem_create_opts opts = { .size = sizeof(opts), .need = GMEM_NEED_MAPPABLE | GMEM_NEED_LAZY, .backing = backing };
+	struct gmem_create_opts opts = { .size = sizeof(opts), .need = GMEM_NEED_MAPPABLE | GMEM_NEED_LAZY };
 	struct lazy lazy = { .page = backing == GMEM_BACKING_HUGETLB ? UINT64_C(2) << 20 : page() };
 	void *address = NULL;
 
 	lazy.length = pages * lazy.page;
-	lazy.vm = open_vm(-1);
+	lazy.vm = open_vm_for(&backing);
+	opts.backing = backing;
 	if (gmem_create(lazy.vm, lazy.length, &lazy.mem, &opts) || gmem_map(lazy.mem, 0, lazy.length, &address, NULL) ||
 	    gmem_uffd_create(lazy.vm, &lazy.uffd, NULL))
 		fail_msg("%s", gmem_last_error());

@@ -20,6 +20,20 @@ struct gmem_vm *open_vm(int fd)
 	return vm;
 }
 
+struct gmem_vm *open_vm_for(uint32_t *backing)
+{
+	struct gmem_vm *vm;
+	int fd;
+
+	if (*backing != GMEM_BACKING_MEMFD || !gt_over_guest_memfd())
+		return open_vm(-1);
+	fd = gt_make_vm();
+	vm = open_vm(fd);
+	close(fd);
+	*backing = GMEM_BACKING_GUEST_MEMFD;
+	return vm;
+}
+
 struct gmem *make_pages(struct gmem_vm *vm, uint64_t pages)
 {
 	struct gmem *mem = NULL;

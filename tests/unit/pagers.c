@@ -28,12 +28,12 @@ uint64_t now_ns(void)
 
 struct paged bare_memory(uint32_t backing, uint64_t length)
 {
-	struct gmem_create_opts opts = { .size = sizeof(opts), .backing = backing, .need = GMEM_NEED_MAPPABLE | GMEM_NEED_LAZY };
-	struct paged paged = { .length = length };
+	struct gmem_create_opts opts = { .size = sizeof(opts), .need = GMEM_NEED_MAPPABLE | GMEM_NEED_LAZY };
+	struct paged paged = { .length = length, .vm = open_vm_for(&backing) };
 
 	if (backing == GMEM_BACKING_HUGETLB)
 		opts.need |= GMEM_NEED_HUGE_2M;
-	paged.vm = open_vm(-1);
+	opts.backing = backing;
 	if (gmem_create(paged.vm, length, &paged.mem, &opts) < 0)
 		fail_msg("%s", gmem_last_error());
 	paged.page = info_of(paged.mem).page_size;
