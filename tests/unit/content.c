@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include "content.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "gt.h"
@@ -17,12 +19,28 @@ unsigned char *buffer(uint64_t length, int byte)
 	return data;
 }
 
+/* A guest_memfd cannot be read: what it holds is looked at through a mapping of our own. */
+static void read_memory(const struct gmem *mem, void *buffer, uint64_t length)
+{
+	int fd = gmem_get_fd(mem, GMEM_FD_MEMORY);
+	ssize_t got = pread(fd, buffer, length, 0);
+	void *at;
+
+	if (got < 0 && errno == ESPIPE) {
+		at = mmap(NULL, length, PROT_READ, MAP_SHARED, fd, 0);
+		assert_true(at != MAP_FAILED);
+		memcpy(buffer, at, length);
+		munmap(at, length);
+		return;
+	}
+	assert_int_equal(got, length);
+}
+
 void assert_content(const struct gmem *mem, const unsigned char *model, uint64_t length)
 {
 	unsigned char *is = buffer(length, 0xee);
-	int fd = gmem_get_fd(mem, GMEM_FD_MEMORY);
 
-	assert_int_equal(pread(fd, is, length, 0), length);
+	read_memory(mem, is, length);
 	if (memcmp(is, model, length) != 0)
 		for (uint64_t i = 0; i < length; i++)
 			if (is[i] != model[i])
@@ -35,7 +53,7 @@ void assert_only(const struct gmem *mem, uint64_t size, uint64_t offset, const u
 	unsigned char *is = malloc(size);
 
 	assert_non_null(is);
-	assert_int_equal(pread(gmem_get_fd(mem, GMEM_FD_MEMORY), is, size, 0), size);
+	read_memory(mem, is, size);
 	assert_memory_equal(is + offset, content, length);
 	for (uint64_t i = 0; i < size; i++)
 		if ((i < offset || i - offset >= length) && is[i])

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "content.h"
@@ -142,11 +143,15 @@ IN_EACH_WAY(hugetlb)
 
 static uint64_t allocated(const struct paged *paged)
 {
-	int fd = gmem_get_fd(paged->mem, GMEM_FD_MEMORY);
+	void *at = mmap(NULL, paged->length, PROT_READ, MAP_SHARED, gmem_get_fd(paged->mem, GMEM_FD_MEMORY), 0);
+	unsigned char resident[PAGES * 2];
 	uint64_t pages = 0;
 
-	for (uint64_t at = 0; at < paged->length; at += paged->page)
-		pages += lseek(fd, (off_t)at, SEEK_DATA) == (off_t)at;
+	assert_true(at != MAP_FAILED && paged->length / page() <= sizeof(resident));
+	assert_int_equal(mincore(at, paged->length, resident), 0);
+	munmap(at, paged->length);
+	for (uint64_t i = 0; i < paged->length / page(); i++)
+		pages += resident[i] & 1;
 	return pages;
 }
 
