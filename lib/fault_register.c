@@ -14,6 +14,15 @@
 
 typedef unsigned long long ull;
 
+static const char *why_not(const struct gmemi_region *region, int error)
+{
+	if (error == -EBUSY)
+		return "another userfaultfd watches the mapping";
+	return error == -EINVAL && region->protects
+		       ? "GMEM_REGISTER_WRITE_PROTECT, of a kind of memory that this kernel cannot protect?"
+		       : NULL;
+}
+
 static int register_view(struct gmem_uffd *uffd, const struct gmemi_view *view)
 {
 	const struct gmemi_region *region = view->region;
@@ -24,7 +33,7 @@ static int register_view(struct gmem_uffd *uffd, const struct gmemi_view *view)
 		return gmemi_failed(r, "madvise(MADV_DONTFORK)", NULL);
 	call.mode |= (region->minor ? UFFDI_REGISTER_MINOR : 0) | (region->protects ? UFFDI_REGISTER_WP : 0);
 	r = gmemi_sys_ioctl(uffd->fd, UFFDI_REGISTER, &call);
-	return r < 0 ? gmemi_failed(r, "UFFDIO_REGISTER", r == -EBUSY ? "another userfaultfd watches the mapping" : NULL) : 0;
+	return r < 0 ? gmemi_failed(r, "UFFDIO_REGISTER", why_not(region, r)) : 0;
 }
 
 static int check_new(const struct gmem_uffd *uffd, const struct gmemi_watched *watched, const struct gmemi_region *wanted,

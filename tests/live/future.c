@@ -29,6 +29,22 @@ bool future_has(uint32_t bits)
 	return mask & bits;
 }
 
+bool future_has_pre_fault(void)
+{
+	if (future_has(FUTURE_NO_PRE_FAULT))
+		return false;
+	return !future_has(FUTURE_MAP_V1 | FUTURE_MAP_V2) || future_has(FUTURE_BESIDE);
+}
+
+void future_refuse(uint32_t bits)
+{
+	FILE *file = fopen("/sys/module/kvm/parameters/lab_refuses", "we");
+
+	assert_non_null(file);
+	assert_true(fprintf(file, "%u", bits) > 0);
+	assert_int_equal(fclose(file), 0);
+}
+
 uint64_t future_flag_write(void)
 {
 	if (!future_has(FUTURE_WRITE))

