@@ -33,7 +33,14 @@ struct gmemi_json_cursor {
 	const char *at;
 };
 
-enum gmemi_json_kind { GMEMI_JSON_ARRAY, GMEMI_JSON_OBJECT, GMEMI_JSON_STRING, GMEMI_JSON_NUMBER, GMEMI_JSON_BOOL, GMEMI_JSON_NULL };
+enum gmemi_json_kind {
+	GMEMI_JSON_ARRAY,
+	GMEMI_JSON_OBJECT,
+	GMEMI_JSON_STRING,
+	GMEMI_JSON_NUMBER,
+	GMEMI_JSON_BOOL,
+	GMEMI_JSON_NULL
+};
 
 enum gmemi_json_kind gmemi_json_kind(struct gmemi_json_cursor *cursor);
 /* Into the array or object that it stands before. */

@@ -195,7 +195,7 @@ static void compare(const char *text, size_t length, uint64_t *both)
 		length--;
 	ours = scan(text, length) == 1;
 	theirs = json_c_passes(text, length);
-	if (ours != theirs && !(theirs && json_c_is_lenient(text, length)))
+	if (ours != theirs && !(theirs && (json_c_is_lenient(text, length) || strstr(gmem_last_error(), "too deep"))))
 		fail_msg("%s, json-c %s: %.*s", ours ? "passed" : "refused", theirs ? "passed" : "refused", (int)length, text);
 	*both += ours && theirs;
 }
