@@ -306,6 +306,8 @@ int gmemi_build_remove(struct gmemi_build *build, const struct gmemi_wire_range 
 
 	if (range->length > UINT64_MAX - range->offset)
 		return gmemi_refuse(-EPROTO, "a range to be removed wraps around");
+	if (range->memory != GMEMI_WIRE_NONE && !build->memories[range->memory])
+		return gmemi_refuse(-EPROTO, "a range to be removed is in memory %u, which has not come", range->memory);
 	r = blame(gmemi_uffd_forget(build->uffd, memory_of(build, range->memory), range->offset, range->length),
 		  "a range to be removed");
 	if (r < 0)
