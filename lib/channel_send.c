@@ -212,12 +212,20 @@ static int wait_for(struct gmem_channel *channel, const bool *answered, uint64_t
 	return 0;
 }
 
-static int send_native(struct gmem_channel *channel, const struct picture *picture, uint64_t deadline)
+static int send_hello(struct gmem_channel *channel, uint64_t deadline)
 {
-	int r = channel->hello_sent ? 0 : gmemi_channel_say_hello(channel);
+	int r = gmemi_channel_say_hello(channel);
 
 	if (r == 0)
-		r = gmemi_channel_flush(channel);
+		r = gmemi_channel_send_all(channel, channel->out, channel->out_have, NULL, 0, deadline);
+	channel->out_have = 0;
+	return r;
+}
+
+static int send_native(struct gmem_channel *channel, const struct picture *picture, uint64_t deadline)
+{
+	int r = channel->hello_sent ? 0 : send_hello(channel, deadline);
+
 	if (r == 0)
 		r = wait_for(channel, &channel->hello_come, deadline);
 	channel->taken = false;

@@ -59,9 +59,11 @@ int gmemi_channel_fill(struct gmem_channel *channel)
 	got = gmemi_sys_receive(channel->fd, channel->in + channel->in_have, channel->in_room - channel->in_have, &received);
 	if (got == -EAGAIN)
 		return -EAGAIN;
+	if (got == -ECONNRESET) /* an end like any other, of a peer that had not read everything */
+		return 0;
 	if (got < 0) {
 		gmemi_close_fds(received.fds, received.count);
-		return gmemi_failed((int)got, "receiving", got == -ECONNRESET ? "the peer has gone" : NULL);
+		return gmemi_failed((int)got, "receiving", NULL);
 	}
 	channel->in_have += (size_t)got;
 	r = take_received(channel, &received);

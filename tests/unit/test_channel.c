@@ -3,6 +3,7 @@
 #include "gt.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +26,7 @@ struct part {
 	int type;
 	uint32_t backing, strategy, protocol;
 	uint32_t regions; /* as many, of the same length */
+	uint64_t pages;	  /* 0 = PAGES */
 };
 
 #define MUST(condition)                                                                  \
@@ -35,6 +37,11 @@ struct part {
 			_exit(1);                                                        \
 		}                                                                        \
 	} while (0)
+
+static uint64_t pages_of(const struct part *part)
+{
+	return part->pages ? part->pages : PAGES;
+}
 
 static bool as_expected(const unsigned char *at, uint64_t number, bool prepared)
 {
@@ -66,7 +73,7 @@ static void own(int socket, const struct part *part)
 	struct gmem_create_opts need = { .size = sizeof(need), .need = GMEM_NEED_MAPPABLE | GMEM_NEED_LAZY, .backing = part->backing };
 	struct gmem_channel_open_opts speak = { .size = sizeof(speak), .protocol = part->protocol, .identity = "the owner" };
 	struct gmem_uffd_register_opts how = { .size = sizeof(how), .strategy = part->strategy };
-	uint64_t length = PAGES * page(), step = length / part->regions;
+	uint64_t pages = pages_of(part), length = pages * page(), step = length / part->regions;
 	bool prepared = part->protocol != GMEM_PROTOCOL_FIRECRACKER;
 	struct gmem_channel *channel;
 	struct gmem_uffd *uffd;
@@ -86,8 +93,8 @@ static void own(int socket, const struct part *part)
 		MUST(gmem_uffd_register(uffd, mem, i * step, step, &how) == 0);
 	MUST(gmem_channel_open(socket, &channel, &speak) == 0);
 	MUST(gmemi_channel_send(channel, uffd, 5) == 0);
-	for (uint64_t i = 0; i < PAGES; i++) {
-		uint64_t number = i * 37 % PAGES; /* in no order */
+	for (uint64_t i = 0; i < pages; i++) {
+		uint64_t number = i * 37 % pages; /* in no order */
 
 		MUST(as_expected((unsigned char *)at + number * page(), number, prepared));
 	}
@@ -122,15 +129,15 @@ static int owner_status(struct owner *owner)
 
 /* --- it works ----------------------------------------------------------------------------------------------------------- */
 
-static void serve_until_it_ends(struct owner *owner, struct gmem_uffd *uffd)
+static void serve_until_it_ends(struct owner *owner, struct gmem_uffd *uffd, uint64_t length)
 {
-	unsigned char *bytes = malloc(PAGES * page());
+	unsigned char *bytes = malloc(length);
 	struct gmem_source *source;
 	struct gmem_pager *pager;
 
-	for (uint64_t i = 0; i < PAGES * page(); i++)
+	for (uint64_t i = 0; i < length; i++)
 		bytes[i] = content_at(i);
-	assert_int_equal(gmem_source_create_memory(bytes, PAGES * page(), &source), 0);
+	assert_int_equal(gmem_source_create_memory(bytes, length, &source), 0);
 	assert_int_equal(gmem_pager_create(&pager, NULL), 0);
 	assert_int_equal(gmem_pager_add(pager, uffd, source, NULL), 0);
 	assert_int_equal(gmem_pager_start(pager), 0);
@@ -154,8 +161,8 @@ static void hand_over(const struct part *part)
 	assert_int_equal(about.uid, geteuid());
 	assert_int_equal(gmem_uffd_query(uffd, &info), 0);
 	assert_int_equal(info.ranges, part->regions);
-	assert_int_equal(info.length, PAGES * page());
-	serve_until_it_ends(&owner, uffd);
+	assert_int_equal(info.length, pages_of(part) * page());
+	serve_until_it_ends(&owner, uffd, info.length);
 	gmem_uffd_destroy(uffd);
 	line_end(&owner.line);
 }
@@ -200,11 +207,70 @@ static void the_protocol_of_firecracker(void **state)
 	hand_over(&part);
 }
 
+static void a_thousand_regions(void **state)
+{
+	struct part part = { .backing = GMEM_BACKING_MEMFD, .strategy = GMEM_STRATEGY_FILL, .regions = 1000, .pages = 1000 };
+
+	(void)state;
+	part.type = SOCK_STREAM;
+	hand_over(&part);
+	part.type = SOCK_SEQPACKET;
+	hand_over(&part);
+	part.type = SOCK_STREAM;
+	part.strategy = GMEM_STRATEGY_COPY;
+	part.protocol = GMEM_PROTOCOL_FIRECRACKER;
+	hand_over(&part);
+}
+
+/* The owner ends while its memory is served here: nothing waits, and what came is let go. */
+static void an_owner_that_is_killed(void **state)
+{
+	struct part part = { .type = SOCK_STREAM, .backing = GMEM_BACKING_MEMFD, .strategy = GMEM_STRATEGY_FILL, .regions = 2 };
+	struct owner owner = start_owner(&part);
+	struct gmem_uffd *uffd = line_take(&owner.line), *none;
+	unsigned char bytes[65536] = { 0 };
+
+	(void)state;
+	kill(owner.pid, SIGKILL);
+	assert_int_equal(owner_status(&owner), 128 + SIGKILL);
+	assert_int_equal(line_recv(&owner.line, &none), -ENOTCONN);
+	assert_int_equal(gmem_uffd_resolve(uffd, uffd->brought[0], 0, page(), GMEM_RESOLVE_DATA, bytes, NULL), -ESRCH);
+	gmem_uffd_destroy(uffd);
+	line_end(&owner.line);
+}
+
+/* The endpoint goes before the channel, or after it: its memories are there as long as somebody uses them. */
+static void in_any_order(void **state)
+{
+	struct part part = { .type = SOCK_STREAM, .backing = GMEM_BACKING_MEMFD, .strategy = GMEM_STRATEGY_FILL, .regions = 2 };
+	struct owner owner = start_owner(&part);
+	struct gmem_uffd *uffd = line_take(&owner.line);
+
+	(void)state;
+	gmem_channel_close(owner.line.channel);
+	owner.line.channel = NULL;
+	serve_until_it_ends(&owner, uffd, PAGES * page());
+	gmem_uffd_destroy(uffd);
+	line_end(&owner.line);
+	owner = start_owner(&part);
+	uffd = line_take(&owner.line);
+	serve_until_it_ends(&owner, uffd, PAGES * page());
+	gmem_channel_close(owner.line.channel);
+	owner.line.channel = NULL;
+	gmem_vm_close(owner.line.vm);
+	owner.line.vm = NULL;
+	gmem_uffd_destroy(uffd);
+	line_end(&owner.line);
+}
+
 static const struct gt_test tests[] = {
 	GT(a_memfd_is_filled, GT_NEEDS_UFFD | GT_NEEDS_UFFD_MINOR),
 	GT(a_memfd_is_filled_as_the_library_likes, GT_NEEDS_UFFD | GT_NEEDS_UFFD_MINOR),
 	GT(a_memfd_is_copied_to, GT_NEEDS_UFFD),
 	GT(the_protocol_of_firecracker, GT_NEEDS_UFFD),
+	GT(a_thousand_regions, GT_NEEDS_UFFD | GT_NEEDS_UFFD_MINOR),
+	GT(an_owner_that_is_killed, GT_NEEDS_UFFD | GT_NEEDS_UFFD_MINOR),
+	GT(in_any_order, GT_NEEDS_UFFD | GT_NEEDS_UFFD_MINOR),
 };
 
 GT_MAIN("channel", tests)
