@@ -84,7 +84,7 @@ static int open_fds(struct gmem_channel *channel, int fd)
 	channel->timer = gmemi_sys_timer();
 	if (channel->timer < 0)
 		return gmemi_failed(channel->timer, "timerfd_create()", NULL);
-	channel->deadline = after(channel->timeout_ns);
+	channel->deadline = channel->timer_at = after(channel->timeout_ns);
 	r = gmemi_sys_epoll_add(channel->epoll, channel->fd, EPOLLIN, 0);
 	if (r == 0)
 		r = gmemi_sys_epoll_add(channel->epoll, channel->timer, EPOLLIN, 0);

@@ -49,7 +49,8 @@ struct gmem_channel {
 	bool packets;
 	bool sends; /* it hands memory out: what comes are answers */
 	struct gmemi_socket peer;
-	uint64_t timeout_ns, max_length, deadline; /* deadline: of what is under way, UINT64_MAX = nothing is */
+	uint64_t timeout_ns, max_length;
+	uint64_t deadline, timer_at; /* of what is under way, UINT64_MAX = nothing is; and what the timer is set to */
 	uint32_t max_regions, protocol;
 	char identity[GMEMI_IDENTITY + 1], peer_identity[GMEMI_WIRE_TEXT + 1];
 	int broken; /* the code with which all is over */
@@ -109,8 +110,7 @@ int gmemi_channel_say_hello(struct gmem_channel *channel);
 
 /* channel_build.c: all with -EPROTO where the peer is to blame. */
 int gmemi_build_begin(struct gmemi_build *build, struct gmem_vm *vm, int uffd_fd);
-int gmemi_build_memory(struct gmemi_build *build, struct gmem_vm *vm, const struct gmemi_wire_memory *memory, int fd,
-		       int map_fd);
+int gmemi_build_memory(struct gmemi_build *build, const struct gmemi_wire_memory *memory, int fd, int map_fd);
 int gmemi_build_region(struct gmem_channel *channel, struct gmemi_build *build, const struct gmemi_wire_region *region);
 int gmemi_build_remove(struct gmemi_build *build, const struct gmemi_wire_range *range);
 /* Gives up what there is. */
@@ -119,7 +119,9 @@ void gmemi_build_end(struct gmemi_build *build);
 int gmemi_fd_check_uffd(int fd);
 int gmemi_fd_check_memory(int fd);
 
-/* channel_send.c: hands an endpoint of this process out, and waits, as long as a handshake may take, until the peer has taken
+/* channel_send.c: one message of the library's own protocol, whole, by `deadline` (of CLOCK_MONOTONIC). */
+int gmemi_channel_say(struct gmem_channel *channel, struct gmemi_wire *wire, const int *fds, uint64_t deadline);
+/* Hands an endpoint of this process out, and waits, as long as a handshake may take, until the peer has taken
  * it; with the protocol of Firecracker, whose peer does not answer, until it is sent. Only for who holds the endpoint meanwhile
  * and after. -ETIMEDOUT; -EPROTO the peer refused (with its sentence); -EOPNOTSUPP the protocol cannot express it. */
 int gmemi_channel_send(struct gmem_channel *channel, struct gmem_uffd *uffd, uint32_t endpoint);

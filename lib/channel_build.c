@@ -15,12 +15,29 @@ typedef unsigned long long ull;
 
 /* --- who is to blame ---------------------------------------------------------------------------------------------------- */
 
+static bool is_of_arguments(int code)
+{
+	switch (code) {
+	case -EACCES: /* mapping what is not open for writing, */
+	case -EPERM:  /* or sealed against it */
+	case -EBADF:
+	case -EBADFD:
+	case -EBUSY:
+	case -EEXIST:
+	case -EINVAL:
+	case -EOPNOTSUPP:
+		return true;
+	default:
+		return false;
+	}
+}
+
 /* What a call of the library refuses of a peer's is the peer's fault; shortages are not. */
 static int blame(int code, const char *what)
 {
 	char why[sizeof(struct gmemi_sentence)];
 
-	if (code != -EINVAL && code != -EBADFD && code != -EEXIST && code != -EBADF && code != -EOPNOTSUPP && code != -EBUSY)
+	if (!is_of_arguments(code))
 		return code;
 	memcpy(why, gmem_last_error(), strnlen(gmem_last_error(), sizeof(why) - 1) + 1);
 	why[sizeof(why) - 1] = '\0';
@@ -141,8 +158,7 @@ void gmemi_build_end(struct gmemi_build *build)
 	*build = (struct gmemi_build){ 0 };
 }
 
-int gmemi_build_memory(struct gmemi_build *build, struct gmem_vm *vm, const struct gmemi_wire_memory *memory, int fd,
-		       int map_fd)
+int gmemi_build_memory(struct gmemi_build *build, const struct gmemi_wire_memory *memory, int fd, int map_fd)
 {
 	struct gmem *mem;
 	int r = gmemi_fd_check_memory(fd);
@@ -151,7 +167,7 @@ int gmemi_build_memory(struct gmemi_build *build, struct gmem_vm *vm, const stru
 		return r;
 	if (build->memories[memory->memory])
 		return gmemi_refuse(-EPROTO, "memory %u comes twice", memory->memory);
-	r = blame(gmemi_memory_import_peer(vm, fd, memory->length, map_fd, &mem), "a memory");
+	r = blame(gmemi_memory_import_peer(build->uffd->vm, fd, memory->length, map_fd, &mem), "a memory");
 	if (r < 0)
 		return r;
 	if (mem->page_size != memory->page_size)

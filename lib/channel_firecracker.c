@@ -58,8 +58,8 @@ static int keep_bitmap(struct gmem_channel *channel, int fd)
 	return 0;
 }
 
-static int take_guest_files(struct gmem_channel *channel, struct gmem_vm *vm, const struct gmemi_fc_region *regions,
-			    uint32_t region_count, const int *fds, uint32_t fd_count)
+static int take_guest_files(struct gmem_channel *channel, const struct gmemi_fc_region *regions, uint32_t region_count,
+			    const int *fds, uint32_t fd_count)
 {
 	struct gmemi_wire_memory memory = { .length = guest_length(regions, region_count) };
 	uint32_t next = 1;
@@ -69,7 +69,7 @@ static int take_guest_files(struct gmem_channel *channel, struct gmem_vm *vm, co
 		if (fd_count < 2)
 			return gmemi_refuse(-EPROTO, "regions are in a guest_memfd that did not come");
 		memory.page_size = gmemi_sys_page_size();
-		r = gmemi_build_memory(&channel->build, vm, &memory, fds[next++], -1);
+		r = gmemi_build_memory(&channel->build, &memory, fds[next++], -1);
 	}
 	if (r == 0 && next < fd_count)
 		r = keep_bitmap(channel, fds[next]);
@@ -98,7 +98,7 @@ static int build(struct gmem_channel *channel, struct gmem_vm *vm, const struct 
 	int r = gmemi_build_begin(&channel->build, vm, fds[0]);
 
 	if (r == 0 && guest)
-		r = take_guest_files(channel, vm, regions, count, fds, fd_count);
+		r = take_guest_files(channel, regions, count, fds, fd_count);
 	for (uint32_t i = 0; r == 0 && i < count; i++)
 		r = add_region(channel, &regions[i]);
 	return r < 0 ? r : 1;

@@ -75,12 +75,12 @@ static int check_endpoint(const struct gmem_channel *channel, uint32_t endpoint,
 	return 0;
 }
 
-static int take_memory(struct gmem_channel *channel, struct gmem_vm *vm, const struct arrived *arrived)
+static int take_memory(struct gmem_channel *channel, const struct arrived *arrived)
 {
 	const struct gmemi_wire_memory *m = &arrived->wire.memory;
 	int r = check_endpoint(channel, m->endpoint, "MEMORY");
 
-	return r < 0 ? r : gmemi_build_memory(&channel->build, vm, m, fd_at(arrived, m->file), fd_at(arrived, m->map));
+	return r < 0 ? r : gmemi_build_memory(&channel->build, m, fd_at(arrived, m->file), fd_at(arrived, m->map));
 }
 
 static int take_regions(struct gmem_channel *channel, const struct gmemi_wire *wire)
@@ -186,7 +186,7 @@ static int handle(struct gmem_channel *channel, struct gmem_vm *vm, const struct
 	case GMEMI_WIRE_ENDPOINT:
 		return take_endpoint(channel, vm, arrived);
 	case GMEMI_WIRE_MEMORY:
-		return take_memory(channel, vm, arrived);
+		return take_memory(channel, arrived);
 	case GMEMI_WIRE_REGIONS:
 		return take_regions(channel, wire);
 	case GMEMI_WIRE_READY:

@@ -75,9 +75,10 @@ static int set_deadline(struct gmem_channel *channel, uint64_t deadline)
 {
 	int r;
 
-	if (channel->deadline == deadline)
-		return 0;
 	channel->deadline = deadline;
+	if (channel->timer_at == deadline)
+		return 0;
+	channel->timer_at = deadline;
 	r = gmemi_sys_timer_set(channel->timer, deadline);
 	return r < 0 ? gmemi_failed(r, "timerfd_settime()", NULL) : 0;
 }
@@ -145,6 +146,7 @@ static struct gmem_uffd *hand_over(struct gmem_channel *channel)
 
 	channel->build.ready = true;
 	channel->endpoints++;
+	channel->deadline = UINT64_MAX; /* the next handshake has its own; a timer that stays set wakes once for nothing */
 	gmemi_uffd_hold(uffd);
 	if (channel->protocol == GMEM_PROTOCOL_FIRECRACKER)
 		gmemi_build_end(&channel->build);

@@ -109,7 +109,7 @@ static int take_picture(struct gmem_uffd *uffd, uint32_t endpoint, struct pictur
 
 /* --- the library's own protocol ----------------------------------------------------------------------------------------- */
 
-static int send_message(struct gmem_channel *channel, struct gmemi_wire *wire, const int *fds, uint64_t deadline)
+int gmemi_channel_say(struct gmem_channel *channel, struct gmemi_wire *wire, const int *fds, uint64_t deadline)
 {
 	size_t size = gmemi_wire_size(wire);
 	unsigned char *bytes = gmemi_alloc(size, 1);
@@ -132,7 +132,7 @@ static int send_endpoint(struct gmem_channel *channel, const struct picture *pic
 						      .memories = picture->memory_count,
 						      .regions = picture->region_count,
 						      .length = picture->length };
-	return send_message(channel, &wire, &picture->uffd->fd, deadline);
+	return gmemi_channel_say(channel, &wire, &picture->uffd->fd, deadline);
 }
 
 static int send_memory(struct gmem_channel *channel, const struct picture *picture, uint32_t number, uint64_t deadline)
@@ -149,7 +149,7 @@ static int send_memory(struct gmem_channel *channel, const struct picture *pictu
 						  .map = 1,
 						  .length = mem->length,
 						  .page_size = mem->page_size };
-	return send_message(channel, &wire, fds, deadline);
+	return gmemi_channel_say(channel, &wire, fds, deadline);
 }
 
 static int send_regions(struct gmem_channel *channel, const struct picture *picture, uint64_t deadline)
@@ -163,7 +163,7 @@ static int send_regions(struct gmem_channel *channel, const struct picture *pict
 	for (uint32_t at = 0; r == 0 && at < picture->region_count; at += most) {
 		wire.items = picture->regions + at;
 		wire.item_count = picture->region_count - at < most ? picture->region_count - at : most;
-		r = send_message(channel, &wire, NULL, deadline);
+		r = gmemi_channel_say(channel, &wire, NULL, deadline);
 	}
 	return r;
 }
@@ -179,7 +179,7 @@ static int send_all_of_it(struct gmem_channel *channel, const struct picture *pi
 		r = send_memory(channel, picture, i, deadline);
 	if (r == 0)
 		r = send_regions(channel, picture, deadline);
-	return r < 0 ? r : send_message(channel, &ready, NULL, deadline);
+	return r < 0 ? r : gmemi_channel_say(channel, &ready, NULL, deadline);
 }
 
 static int wait_for_bytes(struct gmem_channel *channel, uint64_t deadline)

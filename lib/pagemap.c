@@ -11,6 +11,7 @@
 
 #define PAGES_PER_WORD 32
 #define STATE_MASK UINT64_C(3)
+#define TMPFS_MAGIC 0x01021994
 
 struct gmemi_pagemap {
 	int fd;
@@ -105,7 +106,7 @@ int gmemi_pagemap_create(uint64_t pages, struct gmemi_pagemap **result)
 	return fd < 0 ? fd : new_map(fd, bytes, result);
 }
 
-/* What could be cut short would be SIGBUS. */
+/* What could be cut short, or has huge pages, which may run out, could be SIGBUS. */
 static int check_file(int fd, uint64_t bytes)
 {
 	int seals = gmemi_sys_seals(fd), r;
@@ -113,7 +114,7 @@ static int check_file(int fd, uint64_t bytes)
 
 	if (seals < 0 && seals != -EINVAL)
 		return gmemi_failed(seals, "asking for the seals of the page map", NULL);
-	if (seals < 0 || !(seals & F_SEAL_SHRINK))
+	if (seals < 0 || !(seals & F_SEAL_SHRINK) || gmemi_sys_magic(fd) != TMPFS_MAGIC)
 		return gmemi_refuse(-EINVAL, "the page map is no memfd that is sealed against shrinking");
 	r = gmemi_sys_describe(fd, &about);
 	if (r < 0)
@@ -172,17 +173,20 @@ static uint64_t spread(enum gmemi_page_state state)
 
 uint64_t gmemi_pagemap_run(const struct gmemi_pagemap *map, uint64_t page, uint64_t end, enum gmemi_page_state *state)
 {
-	uint64_t at = page;
+	uint64_t at = page,
+		 word = word_of(map, page); /* looked at once: others may change it, and a run has one page at least */
 
-	*state = gmemi_pagemap_get(map, page);
+	*state = (enum gmemi_page_state)(word >> shift_of(page) & STATE_MASK);
 	while (at < end) {
-		uint64_t differ = (word_of(map, at) ^ spread(*state)) >> shift_of(at);
+		uint64_t differ = (word ^ spread(*state)) >> shift_of(at);
 
 		if (differ) {
 			at += (uint64_t)__builtin_ctzll(differ) / 2;
 			break;
 		}
 		at = (at / PAGES_PER_WORD + 1) * PAGES_PER_WORD;
+		if (at < end)
+			word = word_of(map, at);
 	}
 	return at < end ? at - page : end - page;
 }

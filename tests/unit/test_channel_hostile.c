@@ -297,11 +297,16 @@ static void page_maps_that_are_none(void **state)
 {
 	int good = memfd(MEMORY_LENGTH, F_SEAL_SHRINK), unsealed = memfd(65536, 0), large = memfd(MEMORY_LENGTH, F_SEAL_SHRINK);
 	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), bytes = MEMORY_LENGTH / page / 4;
-	int tiny = memfd(bytes - 1, F_SEAL_SHRINK);
+	int tiny = memfd(bytes - 1, F_SEAL_SHRINK), write_sealed = memfd(65536, F_SEAL_SHRINK | F_SEAL_WRITE), read_only;
+	char path[32];
 
 	(void)state;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", large);
+	read_only = open(path, O_RDONLY | O_CLOEXEC);
 	refused_memory(good, unsealed, MEMORY_LENGTH, page, "sealed against shrinking");
 	refused_memory(good, tiny, MEMORY_LENGTH, page, "bytes, not");
+	refused_memory(good, read_only, MEMORY_LENGTH, page, "page map");
+	refused_memory(good, write_sealed, MEMORY_LENGTH, page, "page map");
 	for (int other = MEMORIES; other < OTHERS; other++) {
 		int fd = some_fd((enum other)other);
 
@@ -312,6 +317,8 @@ static void page_maps_that_are_none(void **state)
 	close(unsealed);
 	close(large);
 	close(tiny);
+	close(write_sealed);
+	close(read_only);
 }
 
 /* --- stopping in the middle --------------------------------------------------------------------------------------------- */
@@ -404,6 +411,7 @@ static void a_stall_later(void **state)
 	(void)state;
 	send_raw(line.far, text, (size_t)length, &w.uffd, 1);
 	uffd = line_take(&line);
+	assert_int_equal(line.channel->deadline, UINT64_MAX);
 	assert_int_equal(gmem_channel_recv(line.channel, line.vm, &(struct gmem_uffd *){ NULL }), -EAGAIN);
 	assert_int_equal(poll(&fd, 1, 0), 0);
 	assert_is_served(uffd, w.at, w.length, 0);
