@@ -334,6 +334,27 @@ static void a_thousand_regions(void **state)
 	line_end(&line);
 }
 
+/* The program wants to know more of who sends: that comes along with the fds, and is not kept. */
+static void what_else_the_kernel_sends_along(void **state)
+{
+	static const int names[] = { SO_PASSCRED, SO_PASSSEC, 76 /* SO_PASSPIDFD, kernel 6.5 */ };
+	struct line line = line_make(SOCK_STREAM, NULL);
+	struct watched w = watched_make(1);
+	size_t length;
+	char *text = message_about(&w, 0, &length);
+	int on = 1;
+
+	(void)state;
+	for (size_t i = 0; i < 3; i++)
+		assert_int_equal(setsockopt(line.channel->fd, SOL_SOCKET, names[i], &on, sizeof(on)) &&
+					 errno != ENOPROTOOPT, 0);
+	send_raw(line.far, text, length, &w.uffd, 1);
+	expect_endpoint(&line, &w, 0);
+	free(text);
+	watched_end(&w);
+	line_end(&line);
+}
+
 /* Senders that are kin of it bring a memfd too, which says nothing to this form. */
 static void a_memfd_beside_it(void **state)
 {
@@ -394,6 +415,7 @@ static const struct gt_test tests[] = {
 	GT(several_on_one_stream, GT_NEEDS_UFFD),
 	GT(run_together, GT_NEEDS_UFFD),
 	GT(a_thousand_regions, GT_NEEDS_UFFD),
+	GT(what_else_the_kernel_sends_along, GT_NEEDS_UFFD),
 	GT(a_memfd_beside_it, GT_NEEDS_UFFD),
 	GT(a_guest_memfd_and_a_bitmap, GT_NEEDS_UFFD | GT_NEEDS_GUEST_MEMFD),
 };
