@@ -102,8 +102,8 @@ int gmemi_channel_send_all(struct gmem_channel *channel, const void *data, size_
 /* Takes what has come: 1 = an endpoint is whole, or (sends) the peer has answered; 0 = nothing more is there; a code. */
 int gmemi_channel_step(struct gmem_channel *channel, struct gmem_vm *vm);
 
-/* channel_firecracker.c, channel_native.c: the next message that is in the buffer. 2 = one was taken, 1 = ... and the endpoint is
- * whole, 0 = it has not come whole, a code. */
+/* channel_firecracker.c, channel_native.c: the next message that is in the buffer. 2 = one was taken, 1 = ... and the endpoint
+ * is whole, 0 = it has not come whole, a code. */
 int gmemi_channel_firecracker(struct gmem_channel *channel, struct gmem_vm *vm);
 int gmemi_channel_native(struct gmem_channel *channel, struct gmem_vm *vm);
 int gmemi_channel_say_hello(struct gmem_channel *channel);

@@ -13,8 +13,8 @@
 #define NANOSECONDS UINT64_C(1000000000)
 #define PIDFD 4 /* SCM_PIDFD, kernel 6.5: a fd that the owner of the socket asked for (SO_PASSPIDFD) */
 
-/* Room for the fds, for the sender's credentials and label where the owner of the socket wants them, and nothing more: who sends
- * more fds has them closed by the kernel, and not put into this process. */
+/* Room for the fds, for the sender's credentials and label where the owner of the socket wants them, and nothing more: who
+ * sends more fds has them closed by the kernel, and not put into this process. */
 union control {
 	struct cmsghdr header;
 	unsigned char room[CMSG_SPACE(GMEMI_RECEIVED * sizeof(int)) + CMSG_SPACE(3 * sizeof(int)) + CMSG_SPACE(sizeof(int)) +

@@ -46,7 +46,7 @@ struct gmem_channel_open_opts {
 struct gmem_channel_info {
 	uint64_t size;        /**< sizeof(struct gmem_channel_info), set by the caller */
 	uint64_t endpoints;   /**< that have come so far */
-	const char *identity; /**< of the peer, as it says: printable ASCII, valid as long as the channel; "" = it has not said */
+	const char *identity; /**< of the peer, as it says: printable ASCII, valid as long as the channel; or "" */
 	uint32_t protocol;    /**< enum gmem_protocol; GMEM_PROTOCOL_AUTO: not recognised yet */
 	uint32_t pid;         /**< of who connected, or made the pair: no proof of who holds the fds now */
 	uint32_t uid;         /**< of the same, then */
@@ -58,8 +58,8 @@ struct gmem_channel_info {
  * @param socket_fd  AF_UNIX, SOCK_STREAM or SOCK_SEQPACKET, connected; duplicated; need not be non-blocking
  * @param channel    out: the channel; give it up with gmem_channel_close()
  * @param opts       options, or NULL
- * @return 0; -EINVAL a NULL argument, a bad option, or `socket_fd` is no such socket; -ENOTCONN it is not connected; -E2BIG an
- *         option of a later library; -EBADF, -ENOTSOCK, -EMFILE, -ENFILE, -ENOMEM
+ * @return 0; -EINVAL a NULL argument, a bad option, or `socket_fd` is no such socket; -ENOTCONN it is not connected;
+ *         -E2BIG an option of a later library; -EBADF, -ENOTSOCK, -EMFILE, -ENFILE, -ENOMEM
  *
  * @threads{any} @blocks{no} @since{0.1}
  */
@@ -75,22 +75,23 @@ GMEM_API void gmem_channel_close(struct gmem_channel *channel);
 
 /** Takes the next endpoint, with its memories, ranges and page maps, once all of it has come.
  *
- * The endpoint is like one of gmem_uffd_import() on which the ranges are registered with GMEM_REGISTER_BY_PEER. Memories that
- * came with it belong to it, and go with it: not to be given to gmem_destroy(). Ranges without a memory file, all of Firecracker's
- * (but those in its guest_memfd), are spoken of by their addresses in the peer as offsets; their content is where the peer said.
+ * The endpoint is like one of gmem_uffd_import() on which the ranges are registered with GMEM_REGISTER_BY_PEER. Memories
+ * that came with it belong to it, and go with it: not to be given to gmem_destroy(). Ranges without a memory file, all of
+ * Firecracker's (but those in its guest_memfd), are spoken of by their addresses in the peer as offsets; their content is
+ * where the peer said.
  *
- * A channel of the library's own protocol brings one endpoint at a time, and goes on bringing its changes: ranges that the peer
- * adds and takes away are registered and forgotten in this call, so call it again whenever the channel's fd is readable. It
- * keeps the endpoint alive until it is closed or the peer detaches it.
+ * A channel of the library's own protocol brings one endpoint at a time, and goes on bringing its changes: ranges that the
+ * peer adds and takes away are registered and forgotten in this call, so call it again whenever the channel's fd is
+ * readable. It keeps the endpoint alive until it is closed or the peer detaches it.
  *
  * @param channel  the channel
  * @param vm       the VM that the endpoint and its memories are to belong to here: usually one without a fd
  * @param uffd     out: the endpoint; give it up with gmem_uffd_destroy()
- * @return 0; -EAGAIN not all of it has come yet: poll gmem_channel_get_fd(); -EPROTO the peer broke the protocol, or brought what
- *         is refused: the sentence says what, all of it is closed, and the channel is of no more use; -ETIMEDOUT the handshake
- *         took too long: the same; -ENOTCONN the peer has closed its end, with nothing begun; -EINVAL a NULL argument;
- *         -ENOMEM, -EMFILE and other codes of receiving and importing, after which the channel is of no more use either;
- *         -ESTALE after fork
+ * @return 0; -EAGAIN not all of it has come yet: poll gmem_channel_get_fd(); -EPROTO the peer broke the protocol, or brought
+ *         what is refused: the sentence says what, all of it is closed, and the channel is of no more use; -ETIMEDOUT the
+ *         handshake took too long: the same; -ENOTCONN the peer has closed its end, with nothing begun; -EINVAL a NULL
+ *         argument; -ENOMEM, -EMFILE and other codes of receiving and importing, after which the channel is of no more use
+ *         either; -ESTALE after fork
  *
  * @threads{object} @blocks{no} @kernel{userfaultfd: 4.3 (fs/userfaultfd.c)} @since{0.1}
  */

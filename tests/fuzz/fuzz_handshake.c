@@ -63,9 +63,13 @@ static size_t make(uint8_t *data, unsigned int *seed)
 	char *text;
 
 	for (uint64_t i = 0; i < 3; i++)
-		regions[i] = (struct gmemi_fc_region){ .hva = (i + 1) << 20, .length = UINT64_C(65536) << rand_r(seed) % 5,
-						       .offset = i << 20, .page_size = 4096, .gpa = i << 20 };
-	expect(gmemi_fc_write((enum gmemi_fc_form)(rand_r(seed) % 4), regions, 1 + (uint32_t)rand_r(seed) % 3, &text, &length) == 0,
+		regions[i] = (struct gmemi_fc_region){ .hva = (i + 1) << 20,
+						       .length = UINT64_C(65536) << rand_r(seed) % 5,
+						       .offset = i << 20,
+						       .page_size = 4096,
+						       .gpa = i << 20 };
+	expect(gmemi_fc_write((enum gmemi_fc_form)(rand_r(seed) % 4), regions, 1 + (uint32_t)rand_r(seed) % 3, &text,
+			      &length) == 0,
 	       "gmemi_fc_write");
 	data[0] = (uint8_t)rand_r(seed);
 	data[1] = (uint8_t)rand_r(seed);

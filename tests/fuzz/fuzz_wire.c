@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The library's own protocol, decoder and channel: whatever comes is decoded within its bytes, and what is decoded means the same
- * when it is encoded again, or it is refused. With libFuzzer, or alone: ROUNDS damaged conversations. */
+/* The library's own protocol, decoder and channel: whatever comes is decoded within its bytes, and what is decoded means the
+ * same when it is encoded again, or it is refused. With libFuzzer, or alone: ROUNDS damaged conversations. */
 #include "peer.h"
 
 #include "wire.h"
@@ -15,7 +15,8 @@ static void decode_again(const struct gmemi_wire *wire, const void *items)
 	size = gmemi_wire_encode(&copy, bytes, sizeof(bytes));
 	expect(size > 0 && gmemi_wire_decode(bytes, size, &again) == 1, "decoding what was encoded");
 	expect(memcmp(&again.hello, &wire->hello, sizeof(wire->fault)) == 0, "the same fixed part");
-	expect(again.text_length == wire->text_length && memcmp(again.text, wire->text, wire->text_length) == 0, "the same text");
+	expect(again.text_length == wire->text_length && memcmp(again.text, wire->text, wire->text_length) == 0,
+	       "the same text");
 }
 
 /* A message from memory of its own, so that a reader beyond the end is seen. */
@@ -62,15 +63,21 @@ static size_t put(uint8_t *data, struct gmemi_wire *wire)
 /* Hello, then anything. */
 static size_t make(uint8_t *data, unsigned int *seed)
 {
-	struct gmemi_wire_region region = { .memory = GMEMI_WIRE_NONE, .strategy = GMEMI_WIRE_COPY, .offset = 65536,
-					    .length = 65536, .hva = 65536, .gpa = UINT64_MAX, .page_size = 4096 };
+	struct gmemi_wire_region region = { .memory = GMEMI_WIRE_NONE,
+					    .strategy = GMEMI_WIRE_COPY,
+					    .offset = 65536,
+					    .length = 65536,
+					    .hva = 65536,
+					    .gpa = UINT64_MAX,
+					    .page_size = 4096 };
 	struct gmemi_wire hello = { .type = GMEMI_WIRE_HELLO, .hello = { .version_least = 1, .version_most = 1, .role = 1 } };
 	size_t size = 2 + put(data + 2, &hello);
 
 	data[0] = (uint8_t)rand_r(seed);
 	data[1] = (uint8_t)rand_r(seed);
 	for (int n = rand_r(seed) % 3; n >= 0; n--) {
-		struct gmemi_wire wire = { .type = (uint16_t)(1 + rand_r(seed) % (GMEMI_WIRE_TYPES - 1)), .fds = (uint16_t)(rand_r(seed) % 2) };
+		struct gmemi_wire wire = { .type = (uint16_t)(1 + rand_r(seed) % (GMEMI_WIRE_TYPES - 1)),
+					   .fds = (uint16_t)(rand_r(seed) % 2) };
 
 		wire.text = "a text";
 		wire.text_length = (uint32_t)(rand_r(seed) % 7);

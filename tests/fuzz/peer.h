@@ -134,17 +134,17 @@ static inline size_t damage(uint8_t *data, size_t size, unsigned int *seed)
 	return size;
 }
 
-#define FUZZ_MAIN(name, make)                                                 \
-	int main(void)                                                        \
-	{                                                                     \
-		static uint8_t data[LONGEST];                                 \
-		unsigned int seed = 20260101;                                 \
-									      \
-		printf("# PLAN 1\n# RUN %s\n", name);                         \
-		for (int i = 0; i < ROUNDS; i++)                              \
+#define FUZZ_MAIN(name, make)                                                                 \
+	int main(void)                                                                        \
+	{                                                                                     \
+		static uint8_t data[LONGEST];                                                 \
+		unsigned int seed = 20260101;                                                 \
+                                                                                              \
+		printf("# PLAN 1\n# RUN %s\n", name);                                         \
+		for (int i = 0; i < ROUNDS; i++)                                              \
 			LLVMFuzzerTestOneInput(data, damage(data, make(data, &seed), &seed)); \
-		printf("# PASS %s\n", name);                                  \
-		return 0;                                                     \
+		printf("# PASS %s\n", name);                                                  \
+		return 0;                                                                     \
 	}
 #endif
 

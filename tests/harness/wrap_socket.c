@@ -21,8 +21,8 @@ int __wrap_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeou
 	return inject_point(INJECT_PPOLL, 0) ? -1 : __real_ppoll(fds, count, timeout, mask);
 }
 
-/* Half of the length is half of the first part: packets do not lose the rest, because messages here have one part and tests with
- * packets do not ask for halves. */
+/* Half of the length is half of the first part: packets do not lose the rest, because messages here have one part and tests
+ * with packets do not ask for halves. */
 ssize_t __wrap_recvmsg(int fd, struct msghdr *message, int flags)
 {
 	struct iovec part = message->msg_iov[0];

@@ -184,15 +184,24 @@ void say_endpoint(struct speaker *speaker, int uffd, uint32_t memories, uint32_t
 {
 	struct gmemi_wire wire = { .type = GMEMI_WIRE_ENDPOINT, .fds = 1 };
 
-	wire.endpoint = (struct gmemi_wire_endpoint){ .endpoint = 9, .memories = memories, .regions = regions, .length = length };
+	wire.endpoint =
+		(struct gmemi_wire_endpoint){ .endpoint = 9, .memories = memories, .regions = regions, .length = length };
 	say(speaker, &wire, &uffd);
 }
 
 void say_region(struct speaker *speaker, uint64_t hva, uint64_t length, uint64_t content)
 {
-	struct gmemi_wire_region region = { .memory = GMEMI_WIRE_NONE, .strategy = GMEMI_WIRE_COPY, .offset = hva, .length = length,
-					    .hva = hva, .gpa = UINT64_MAX, .content = content, .page_size = page() };
-	struct gmemi_wire wire = { .type = GMEMI_WIRE_REGIONS, .regions = { .endpoint = 9 }, .items = &region, .item_count = 1 };
+	struct gmemi_wire_region region = { .memory = GMEMI_WIRE_NONE,
+					    .strategy = GMEMI_WIRE_COPY,
+					    .offset = hva,
+					    .length = length,
+					    .hva = hva,
+					    .gpa = UINT64_MAX,
+					    .content = content,
+					    .page_size = page() };
+	struct gmemi_wire wire = {
+		.type = GMEMI_WIRE_REGIONS, .regions = { .endpoint = 9 }, .items = &region, .item_count = 1
+	};
 
 	say(speaker, &wire, NULL);
 }

@@ -17,7 +17,7 @@
 #include "handles.h"
 
 #define PAGES 64
-#define SPECIAL 7 /* a page that the owner fills itself, and */
+#define SPECIAL 7  /* a page that the owner fills itself, and */
 #define GIVEN_UP 9 /* one that it gives up, before */
 
 /* --- the owner, another process ----------------------------------------------------------------------------------------- */
@@ -26,16 +26,16 @@ struct part {
 	int type;
 	uint32_t backing, strategy, protocol;
 	uint32_t regions; /* as many, of the same length */
-	uint64_t pages;	  /* 0 = PAGES */
+	uint64_t pages;   /* 0 = PAGES */
 };
 
-#define MUST(condition)                                                                  \
-	do {                                                                             \
-		if (!(condition)) {                                                      \
+#define MUST(condition)                                                                    \
+	do {                                                                               \
+		if (!(condition)) {                                                        \
 			printf("  the owner, line %d: %s\n", __LINE__, gmem_last_error()); \
-			fflush(stdout);                                                  \
-			_exit(1);                                                        \
-		}                                                                        \
+			fflush(stdout);                                                    \
+			_exit(1);                                                          \
+		}                                                                          \
 	} while (0)
 
 static uint64_t pages_of(const struct part *part)
@@ -70,7 +70,9 @@ static void prepare(struct gmem *mem)
 
 static void own(int socket, const struct part *part)
 {
-	struct gmem_create_opts need = { .size = sizeof(need), .need = GMEM_NEED_MAPPABLE | GMEM_NEED_LAZY, .backing = part->backing };
+	struct gmem_create_opts need = { .size = sizeof(need),
+					 .need = GMEM_NEED_MAPPABLE | GMEM_NEED_LAZY,
+					 .backing = part->backing };
 	struct gmem_channel_open_opts speak = { .size = sizeof(speak), .protocol = part->protocol, .identity = "the owner" };
 	struct gmem_uffd_register_opts how = { .size = sizeof(how), .strategy = part->strategy };
 	uint64_t pages = pages_of(part), length = pages * page(), step = length / part->regions;
@@ -198,8 +200,11 @@ static void a_memfd_is_copied_to(void **state)
 
 static void the_protocol_of_firecracker(void **state)
 {
-	struct part part = { .type = SOCK_STREAM, .backing = GMEM_BACKING_MEMFD, .strategy = GMEM_STRATEGY_COPY,
-			     .protocol = GMEM_PROTOCOL_FIRECRACKER, .regions = 1 };
+	struct part part = { .type = SOCK_STREAM,
+			     .backing = GMEM_BACKING_MEMFD,
+			     .strategy = GMEM_STRATEGY_COPY,
+			     .protocol = GMEM_PROTOCOL_FIRECRACKER,
+			     .regions = 1 };
 
 	(void)state;
 	hand_over(&part);

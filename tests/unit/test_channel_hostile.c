@@ -68,21 +68,23 @@ static void what_is_no_userfaultfd(void **state)
 {
 	(void)state;
 	for (int other = 0; other < OTHERS; other++)
-		for EACH_KIND(i) {
-			struct line line = line_make(kinds[i], NULL), native = line_make(kinds[i], NULL);
-			struct speaker speaker = { .socket = native.far };
-			int fd = some_fd((enum other)other);
+		for
+			EACH_KIND(i)
+			{
+				struct line line = line_make(kinds[i], NULL), native = line_make(kinds[i], NULL);
+				struct speaker speaker = { .socket = native.far };
+				int fd = some_fd((enum other)other);
 
-			assert_true(fd >= 0);
-			send_raw(line.far, handshake, sizeof(handshake) - 1, &fd, 1);
-			line_refuses(&line, -EPROTO, "userfaultfd is none");
-			say_hello(&speaker);
-			say_endpoint(&speaker, fd, 0, 1, 65536);
-			line_refuses(&native, -EPROTO, "userfaultfd is none");
-			close(fd);
-			line_end(&line);
-			line_end(&native);
-		}
+				assert_true(fd >= 0);
+				send_raw(line.far, handshake, sizeof(handshake) - 1, &fd, 1);
+				line_refuses(&line, -EPROTO, "userfaultfd is none");
+				say_hello(&speaker);
+				say_endpoint(&speaker, fd, 0, 1, 65536);
+				line_refuses(&native, -EPROTO, "userfaultfd is none");
+				close(fd);
+				line_end(&line);
+				line_end(&native);
+			}
 }
 
 /* The peer sees its end of a pipe closed as soon as it was looked at, and nothing was read from it. */
@@ -110,13 +112,15 @@ static void what_is_refused_is_untouched(void **state)
 static void no_userfaultfd_at_all(void **state)
 {
 	(void)state;
-	for EACH_KIND(i) {
-		struct line line = line_make(kinds[i], NULL);
+	for
+		EACH_KIND(i)
+		{
+			struct line line = line_make(kinds[i], NULL);
 
-		send_raw(line.far, handshake, sizeof(handshake) - 1, NULL, 0);
-		line_refuses(&line, -EPROTO, "without a userfaultfd");
-		line_end(&line);
-	}
+			send_raw(line.far, handshake, sizeof(handshake) - 1, NULL, 0);
+			line_refuses(&line, -EPROTO, "without a userfaultfd");
+			line_end(&line);
+		}
 }
 
 /* One that nobody has called UFFDIO_API on. */
@@ -147,13 +151,15 @@ static void too_many_fds(void **state)
 		assert_true(fds[i] >= 0);
 	}
 	for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++)
-		for EACH_KIND(k) {
-			struct line line = line_make(kinds[k], NULL);
+		for
+			EACH_KIND(k)
+			{
+				struct line line = line_make(kinds[k], NULL);
 
-			send_raw(line.far, handshake, sizeof(handshake) - 1, fds, counts[i]);
-			line_refuses(&line, -EPROTO, counts[i] > 3 ? "fds" : "none");
-			line_end(&line);
-		}
+				send_raw(line.far, handshake, sizeof(handshake) - 1, fds, counts[i]);
+				line_refuses(&line, -EPROTO, counts[i] > 3 ? "fds" : "none");
+				line_end(&line);
+			}
 	for (size_t i = 0; i < 253; i++)
 		close(fds[i]);
 }
@@ -209,16 +215,19 @@ static void fds_that_no_message_names(void **state)
 	int fd = eventfd(0, EFD_CLOEXEC);
 
 	(void)state;
-	for EACH_KIND(i) {
-		struct line line = line_make(kinds[i], NULL);
-		struct gmemi_wire wire = { .type = GMEMI_WIRE_HELLO, .hello = { .version_least = 1, .version_most = 1, .role = 1 } };
-		unsigned char bytes[128];
-		size_t length = gmemi_wire_encode(&wire, bytes, sizeof(bytes));
+	for
+		EACH_KIND(i)
+		{
+			struct line line = line_make(kinds[i], NULL);
+			struct gmemi_wire wire = { .type = GMEMI_WIRE_HELLO,
+						   .hello = { .version_least = 1, .version_most = 1, .role = 1 } };
+			unsigned char bytes[128];
+			size_t length = gmemi_wire_encode(&wire, bytes, sizeof(bytes));
 
-		send_raw(line.far, bytes, length, &fd, 1);
-		line_refuses(&line, -EPROTO, "no message names");
-		line_end(&line);
-	}
+			send_raw(line.far, bytes, length, &fd, 1);
+			line_refuses(&line, -EPROTO, "no message names");
+			line_end(&line);
+		}
 	close(fd);
 }
 
@@ -245,8 +254,9 @@ static void refused_memory(int fd, int map, uint64_t length, uint64_t page_size,
 
 	say_hello(&speaker);
 	say_endpoint(&speaker, w.uffd, 1, 1, 4096);
-	wire.memory = (struct gmemi_wire_memory){ .endpoint = 9, .file = 0, .map = map >= 0 ? 1 : GMEMI_WIRE_NONE,
-						  .length = length, .page_size = page_size };
+	wire.memory = (struct gmemi_wire_memory){
+		.endpoint = 9, .file = 0, .map = map >= 0 ? 1 : GMEMI_WIRE_NONE, .length = length, .page_size = page_size
+	};
 	say(&speaker, &wire, fds);
 	line_refuses(&line, -EPROTO, word);
 	watched_end(&w);
@@ -326,13 +336,15 @@ static void page_maps_that_are_none(void **state)
 static void nothing_but_an_end(void **state)
 {
 	(void)state;
-	for EACH_KIND(i) {
-		struct line line = line_make(kinds[i], NULL);
+	for
+		EACH_KIND(i)
+		{
+			struct line line = line_make(kinds[i], NULL);
 
-		line_close_far(&line);
-		line_refuses(&line, -ENOTCONN, "closed its end");
-		line_end(&line);
-	}
+			line_close_far(&line);
+			line_refuses(&line, -ENOTCONN, "closed its end");
+			line_end(&line);
+		}
 }
 
 static void an_end_in_the_middle(void **state)
@@ -365,17 +377,19 @@ static void an_end_between_messages(void **state)
 {
 	(void)state;
 	for (int steps = 1; steps < 4; steps++)
-		for EACH_KIND(i) {
-			struct line line = line_make(kinds[i], NULL);
-			struct speaker speaker = { .socket = line.far };
-			struct watched w = watched_make(1);
+		for
+			EACH_KIND(i)
+			{
+				struct line line = line_make(kinds[i], NULL);
+				struct speaker speaker = { .socket = line.far };
+				struct watched w = watched_make(1);
 
-			say_steps(&speaker, &w, steps);
-			line_close_far(&line);
-			line_refuses(&line, steps == 1 ? -ENOTCONN : -EPROTO, "closed its end");
-			watched_end(&w);
-			line_end(&line);
-		}
+				say_steps(&speaker, &w, steps);
+				line_close_far(&line);
+				line_refuses(&line, steps == 1 ? -ENOTCONN : -EPROTO, "closed its end");
+				watched_end(&w);
+				line_end(&line);
+			}
 }
 
 /* Whoever polls the channel is woken when the time is over, and finds everything closed. */
@@ -385,16 +399,18 @@ static void stalls(void **state)
 
 	(void)state;
 	for (int steps = 0; steps < 4; steps++)
-		for EACH_KIND(i) {
-			struct line line = line_make(kinds[i], &hurry);
-			struct speaker speaker = { .socket = line.far };
-			struct watched w = watched_make(1);
+		for
+			EACH_KIND(i)
+			{
+				struct line line = line_make(kinds[i], &hurry);
+				struct speaker speaker = { .socket = line.far };
+				struct watched w = watched_make(1);
 
-			say_steps(&speaker, &w, steps);
-			line_refuses(&line, -ETIMEDOUT, "not complete");
-			watched_end(&w);
-			line_end(&line);
-		}
+				say_steps(&speaker, &w, steps);
+				line_refuses(&line, -ETIMEDOUT, "not complete");
+				watched_end(&w);
+				line_end(&line);
+			}
 }
 
 /* The second handshake has its own time, from its first byte on: none until that comes. */

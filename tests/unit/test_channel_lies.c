@@ -41,8 +41,9 @@ static struct liar liar_make(const struct gmem_channel_open_opts *opts, uint32_t
 	assert_int_equal(fcntl(liar.memory, F_ADD_SEALS, F_SEAL_SHRINK), 0);
 	say_hello(&liar.speaker);
 	say_endpoint(&liar.speaker, liar.w.uffd, 1, regions, 0);
-	wire.memory = (struct gmemi_wire_memory){ .endpoint = 9, .memory = 3, .map = GMEMI_WIRE_NONE,
-						  .length = MEMORY_PAGES * page(), .page_size = page() };
+	wire.memory = (struct gmemi_wire_memory){
+		.endpoint = 9, .memory = 3, .map = GMEMI_WIRE_NONE, .length = MEMORY_PAGES * page(), .page_size = page()
+	};
 	say(&liar.speaker, &wire, &liar.memory);
 	return liar;
 }
@@ -57,13 +58,20 @@ static void liar_end(struct liar *liar)
 /* Two pages at AT, of memory 3. */
 static struct gmemi_wire_region good(void)
 {
-	return (struct gmemi_wire_region){ .memory = 3, .strategy = GMEMI_WIRE_FILL, .offset = 4 * page(), .length = 2 * page(),
-					   .hva = AT, .gpa = GUEST, .page_size = page() };
+	return (struct gmemi_wire_region){ .memory = 3,
+					   .strategy = GMEMI_WIRE_FILL,
+					   .offset = 4 * page(),
+					   .length = 2 * page(),
+					   .hva = AT,
+					   .gpa = GUEST,
+					   .page_size = page() };
 }
 
 static void say_regions(struct liar *liar, const struct gmemi_wire_region *regions, uint32_t count)
 {
-	struct gmemi_wire wire = { .type = GMEMI_WIRE_REGIONS, .regions = { .endpoint = 9 }, .items = regions, .item_count = count };
+	struct gmemi_wire wire = {
+		.type = GMEMI_WIRE_REGIONS, .regions = { .endpoint = 9 }, .items = regions, .item_count = count
+	};
 
 	say(&liar->speaker, &wire, NULL);
 }
@@ -80,12 +88,12 @@ static void refused_region(struct gmemi_wire_region region, const char *word)
 	liar_end(&liar);
 }
 
-#define REFUSED(word, ...)                                              \
-	do {                                                            \
-		struct gmemi_wire_region r = good();                    \
+#define REFUSED(word, ...)                                                  \
+	do {                                                                \
+		struct gmemi_wire_region r = good();                        \
 		r.offset = 0, r.hva = AT + 64 * page(), r.gpa = UINT64_MAX; \
-		__VA_ARGS__;                                            \
-		refused_region(r, word);                                \
+		__VA_ARGS__;                                                \
+		refused_region(r, word);                                    \
 	} while (0)
 
 static void regions_that_are_wrong(void **state)
@@ -149,8 +157,9 @@ static void texts_that_are_wrong(void **state)
 	refused_text("[" REGION("65536", "65536", "0", "98304") "]", "page size");
 	refused_text("[" REGION("0", "4611686018427387904", "0", "2147483648") "]", "page size");
 	refused_text("[" REGION("0", "1048576", "0", "65536") "," REGION("1048576", "65536", "0", "65536") "]", "bytes");
-	refused_text("[" REGION("0", "65536", "0", "65536") "," REGION("65536", "65536", "0", "65536") ","
-		     REGION("131072", "65536", "0", "65536") "]", "more than 2");
+	refused_text("[" REGION("0", "65536", "0", "65536") "," REGION("65536", "65536", "0",
+								       "65536") "," REGION("131072", "65536", "0", "65536") "]",
+		     "more than 2");
 	refused_text("[{\"base_host_virt_addr\":0,\"size\":65536,\"offset\":0,\"is_guest_memfd\":true}]", "did not come");
 	refused_text("[1 2]", "the JSON is wrong");
 	refused_text("x", "no protocol");
@@ -271,8 +280,9 @@ static void out_of_order(void **state)
 			say_ready(&speaker);
 			gmem_uffd_destroy(uffd);
 		}
-		line_refuses(&line, -EPROTO, (const char *[]){ "before HELLO", "HELLO comes twice", "has not come", "before the one before",
-							       "endpoint 8", "overlap", "READY comes twice", "no more" }[wrong]);
+		line_refuses(&line, -EPROTO,
+			     (const char *[]){ "before HELLO", "HELLO comes twice", "has not come", "before the one before",
+					       "endpoint 8", "overlap", "READY comes twice", "no more" }[wrong]);
 		watched_end(&w);
 		line_end(&line);
 	}
@@ -379,7 +389,9 @@ static void refused_removal(uint64_t offset_pages, uint64_t pages, uint32_t memo
 	struct line line = line_make(SOCK_STREAM, NULL);
 	struct speaker speaker = { .socket = line.far };
 	struct watched w = watched_make(8);
-	struct gmemi_wire_range range = { .memory = memory, .offset = (uintptr_t)w.at + offset_pages * w.page, .length = pages * w.page };
+	struct gmemi_wire_range range = { .memory = memory,
+					  .offset = (uintptr_t)w.at + offset_pages * w.page,
+					  .length = pages * w.page };
 	struct gmemi_wire remove = { .type = GMEMI_WIRE_REMOVE, .end = { .endpoint = 9 }, .items = &range, .item_count = 1 };
 	struct gmem_uffd *uffd;
 

@@ -163,7 +163,8 @@ static void peers_that_break_the_protocol(void **state)
 			answer_hello(&speaker, GMEMI_WIRE_PAGER);
 			say_region(&speaker, 65536, 65536, 0);
 		}
-		owner_end(&o, -EPROTO, (const char *[]){ "what this end is", "no message", "before HELLO", "which is the owner's" }[wrong]);
+		owner_end(&o, -EPROTO,
+			  (const char *[]){ "what this end is", "no message", "before HELLO", "which is the owner's" }[wrong]);
 	}
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What the two ends say to each other besides the endpoint: messages for whoever uses the channel, and answers that find no room
- * at once. */
+/* What the two ends say to each other besides the endpoint: messages for whoever uses the channel, and answers that find no
+ * room at once. */
 #include "gt.h"
 
 #include <errno.h>
@@ -37,7 +37,8 @@ static int note(void *user, struct gmem_channel *channel, const struct gmemi_wir
 	if (wire->type != GMEMI_WIRE_FAULT)
 		return 0;
 	heard->cookie = wire->fault.cookie;
-	done.fault_done = (struct gmemi_wire_fault_done){ .cookie = wire->fault.cookie, .offset = wire->fault.offset,
+	done.fault_done = (struct gmemi_wire_fault_done){ .cookie = wire->fault.cookie,
+							  .offset = wire->fault.offset,
 							  .length = wire->fault.length };
 	return gmemi_channel_answer(channel, &done);
 }
@@ -45,10 +46,17 @@ static int note(void *user, struct gmem_channel *channel, const struct gmemi_wir
 static void say_the_rest(struct speaker *speaker)
 {
 	struct gmemi_wire beat = { .type = GMEMI_WIRE_HEARTBEAT, .heartbeat = { .interval_ns = 1000000 } };
-	struct gmemi_wire fault = { .type = GMEMI_WIRE_FAULT }, ask = { .type = GMEMI_WIRE_ASK_STATISTICS, .end = { .endpoint = 9 } };
+	struct gmemi_wire fault = { .type = GMEMI_WIRE_FAULT },
+			  ask = { .type = GMEMI_WIRE_ASK_STATISTICS, .end = { .endpoint = 9 } };
 
-	fault.fault = (struct gmemi_wire_fault){ .endpoint = 9, .memory = GMEMI_WIRE_NONE, .cookie = 4711, .offset = 4096,
-						 .length = 4096, .gpa = 8192, .flags = 1, .vcpu = 3 };
+	fault.fault = (struct gmemi_wire_fault){ .endpoint = 9,
+						 .memory = GMEMI_WIRE_NONE,
+						 .cookie = 4711,
+						 .offset = 4096,
+						 .length = 4096,
+						 .gpa = 8192,
+						 .flags = 1,
+						 .vcpu = 3 };
 	say(speaker, &beat, NULL);
 	say(speaker, &fault, NULL);
 	say(speaker, &ask, NULL);
@@ -187,10 +195,8 @@ static void a_peer_that_reads_no_answers(void **state)
 }
 
 static const struct gt_test tests[] = {
-	GT(messages_are_passed_on, GT_NEEDS_UFFD),
-	GT(who_hears_them_may_refuse, GT_NEEDS_NOTHING),
-	GT(they_are_for_nobody, GT_NEEDS_NOTHING),
-	GT(answers_that_find_no_room, GT_NEEDS_NOTHING),
+	GT(messages_are_passed_on, GT_NEEDS_UFFD),          GT(who_hears_them_may_refuse, GT_NEEDS_NOTHING),
+	GT(they_are_for_nobody, GT_NEEDS_NOTHING),          GT(answers_that_find_no_room, GT_NEEDS_NOTHING),
 	GT(a_peer_that_reads_no_answers, GT_NEEDS_NOTHING),
 };
 

@@ -29,9 +29,10 @@ static const char *const texts[] = {
 			   "{\"base_host_virt_addr\":1048576,\"size\":2097152,\"offset\":0}]",
 	[GMEMI_FC_KIB] = "[{\"base_host_virt_addr\":0,\"size\":1048576,\"offset\":0,\"page_size_kib\":4096},"
 			 "{\"base_host_virt_addr\":1048576,\"size\":2097152,\"offset\":0,\"page_size_kib\":2097152}]",
-	[GMEMI_FC_PAGE_SIZE] = "[{\"base_host_virt_addr\":0,\"size\":1048576,\"offset\":0,\"page_size\":4096,\"page_size_kib\":4096},"
-			       "{\"base_host_virt_addr\":1048576,\"size\":2097152,\"offset\":0,\"page_size\":2097152,"
-			       "\"page_size_kib\":2097152}]",
+	[GMEMI_FC_PAGE_SIZE] =
+		"[{\"base_host_virt_addr\":0,\"size\":1048576,\"offset\":0,\"page_size\":4096,\"page_size_kib\":4096},"
+		"{\"base_host_virt_addr\":1048576,\"size\":2097152,\"offset\":0,\"page_size\":2097152,"
+		"\"page_size_kib\":2097152}]",
 	[GMEMI_FC_GUEST] = "[{\"base_host_virt_addr\":0,\"size\":1048576,\"offset\":0,\"gpa_start\":18446744073709551615,"
 			   "\"page_size\":4096,\"is_guest_memfd\":false},"
 			   "{\"base_host_virt_addr\":1048576,\"size\":2097152,\"offset\":0,\"gpa_start\":18446744073709551615,"
@@ -86,9 +87,12 @@ static void what_is_read(void **state)
 		assert_int_equal(last.page_size, form == GMEMI_FC_FIRST ? 0 : 2097152);
 		assert_int_equal(last.gpa, UINT64_MAX);
 	}
-	assert_int_equal(read_text(" [ { \"offset\" : 3 , \"x\" : [ { } ] , \"size\" : 2, \"y\":\"\\ud83d\\ude00\", \"x\":{\"size\":9},\n"
-				   "\"is_guest_memfd\":true, \"base_host_virt_addr\" : 18446744073709551615,\"gpa_start\":4 } ]",
-				   1, &last, &count, &guest), 0);
+	assert_int_equal(
+		read_text(
+			" [ { \"offset\" : 3 , \"x\" : [ { } ] , \"size\" : 2, \"y\":\"\\ud83d\\ude00\", \"x\":{\"size\":9},\n"
+			"\"is_guest_memfd\":true, \"base_host_virt_addr\" : 18446744073709551615,\"gpa_start\":4 } ]",
+			1, &last, &count, &guest),
+		0);
 	assert_int_equal(last.hva, UINT64_MAX);
 	assert_int_equal(last.length, 2);
 	assert_int_equal(last.offset, 3);
@@ -99,7 +103,10 @@ static void what_is_read(void **state)
 static void what_is_refused(void **state)
 {
 	static const char *const rows[][2] = {
-		{ "{}", "no array" }, { "[]", "no region" }, { "[1]", "no object" }, { "[{}]", "base_host_virt_addr" },
+		{ "{}", "no array" },
+		{ "[]", "no region" },
+		{ "[1]", "no object" },
+		{ "[{}]", "base_host_virt_addr" },
 		{ "[{\"base_host_virt_addr\":0,\"offset\":0}]", "has no \"size\"" },
 		{ "[{\"base_host_virt_addr\":0,\"size\":1}]", "has no \"offset\"" },
 		{ "[{\"base_host_virt_addr\":0,\"size\":1,\"offset\":0,\"size\":1}]", "comes twice" },
@@ -109,7 +116,8 @@ static void what_is_refused(void **state)
 		{ "[{\"base_host_virt_addr\":\"0\",\"size\":1,\"offset\":0}]", "no number" },
 		{ "[{\"base_host_virt_addr\":0,\"size\":1,\"offset\":0,\"page_size\":4096,\"page_size_kib\":4}]", "differ" },
 		{ "[{\"base_host_virt_addr\":0,\"size\":1,\"offset\":0},{\"base_host_virt_addr\":0,\"size\":1,\"offset\":0},"
-		  "{\"base_host_virt_addr\":0,\"size\":1,\"offset\":0}]", "more than 2" },
+		  "{\"base_host_virt_addr\":0,\"size\":1,\"offset\":0}]",
+		  "more than 2" },
 	};
 	struct gmemi_fc_region last;
 	uint32_t count;
@@ -318,8 +326,10 @@ static void a_thousand_regions(void **state)
 	for (uint64_t i = 0; i < MANY; i++) { /* in no order */
 		uint64_t number = i * 373 % MANY;
 
-		regions[i] = (struct gmemi_fc_region){ .hva = (uintptr_t)w.at + number * w.page, .length = w.page,
-						       .offset = number * w.page, .page_size = w.page };
+		regions[i] = (struct gmemi_fc_region){ .hva = (uintptr_t)w.at + number * w.page,
+						       .length = w.page,
+						       .offset = number * w.page,
+						       .page_size = w.page };
 	}
 	assert_int_equal(gmemi_fc_write(GMEMI_FC_KIB, regions, MANY, &text, &length), 0);
 	send_raw(line.far, text, length, &w.uffd, 1);
@@ -346,8 +356,8 @@ static void what_else_the_kernel_sends_along(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < 3; i++)
-		assert_int_equal(setsockopt(line.channel->fd, SOL_SOCKET, names[i], &on, sizeof(on)) &&
-					 errno != ENOPROTOOPT, 0);
+		assert_int_equal(setsockopt(line.channel->fd, SOL_SOCKET, names[i], &on, sizeof(on)) && errno != ENOPROTOOPT,
+				 0);
 	send_raw(line.far, text, length, &w.uffd, 1);
 	expect_endpoint(&line, &w, 0);
 	free(text);
@@ -380,8 +390,9 @@ static void a_guest_memfd_and_a_bitmap(void **state)
 	struct memory memory = make_memory(REAL_GUEST_MEMFD, 16 * 4096);
 	struct line line = line_make(SOCK_STREAM, NULL);
 	struct watched w = watched_make(16);
-	struct gmemi_fc_region region = { .hva = (uintptr_t)w.at, .length = w.length, .gpa = UINT64_C(1) << 32,
-					  .page_size = w.page, .guest_memfd = true };
+	struct gmemi_fc_region region = {
+		.hva = (uintptr_t)w.at, .length = w.length, .gpa = UINT64_C(1) << 32, .page_size = w.page, .guest_memfd = true
+	};
 	int fds[3] = { w.uffd, gmem_get_fd(memory.mem, GMEM_FD_MEMORY), memfd_create("bitmap", MFD_CLOEXEC) };
 	unsigned char bytes[4096];
 	struct gmem_uffd *uffd;
@@ -406,18 +417,12 @@ static void a_guest_memfd_and_a_bitmap(void **state)
 }
 
 static const struct gt_test tests[] = {
-	GT(what_is_written, GT_NEEDS_NOTHING),
-	GT(what_is_read, GT_NEEDS_NOTHING),
-	GT(what_is_refused, GT_NEEDS_NOTHING),
-	GT(cut_at_every_place, GT_NEEDS_UFFD),
-	GT(the_fd_on_every_part, GT_NEEDS_UFFD),
-	GT(byte_by_byte, GT_NEEDS_UFFD),
-	GT(several_on_one_stream, GT_NEEDS_UFFD),
-	GT(run_together, GT_NEEDS_UFFD),
-	GT(a_thousand_regions, GT_NEEDS_UFFD),
-	GT(what_else_the_kernel_sends_along, GT_NEEDS_UFFD),
-	GT(a_memfd_beside_it, GT_NEEDS_UFFD),
-	GT(a_guest_memfd_and_a_bitmap, GT_NEEDS_UFFD | GT_NEEDS_GUEST_MEMFD),
+	GT(what_is_written, GT_NEEDS_NOTHING),    GT(what_is_read, GT_NEEDS_NOTHING),
+	GT(what_is_refused, GT_NEEDS_NOTHING),    GT(cut_at_every_place, GT_NEEDS_UFFD),
+	GT(the_fd_on_every_part, GT_NEEDS_UFFD),  GT(byte_by_byte, GT_NEEDS_UFFD),
+	GT(several_on_one_stream, GT_NEEDS_UFFD), GT(run_together, GT_NEEDS_UFFD),
+	GT(a_thousand_regions, GT_NEEDS_UFFD),    GT(what_else_the_kernel_sends_along, GT_NEEDS_UFFD),
+	GT(a_memfd_beside_it, GT_NEEDS_UFFD),     GT(a_guest_memfd_and_a_bitmap, GT_NEEDS_UFFD | GT_NEEDS_GUEST_MEMFD),
 };
 
 GT_MAIN("firecracker", tests)

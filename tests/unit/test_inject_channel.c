@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Channels with every system call and allocation failing in turn: what comes is whole and works, or is refused, and nothing of it
- * stays open either way. */
+/* Channels with every system call and allocation failing in turn: what comes is whole and works, or is refused, and nothing of
+ * it stays open either way. */
 #include "gt.h"
 
 #include <errno.h>
@@ -96,8 +96,10 @@ static int receive_text(void *arg)
 	(void)arg;
 	begin();
 	for (uint64_t i = 0; i < 2; i++)
-		regions[i] = (struct gmemi_fc_region){ .hva = (uintptr_t)w.at + i * w.length / 2, .length = w.length / 2,
-						       .offset = i * w.length / 2, .page_size = w.page };
+		regions[i] = (struct gmemi_fc_region){ .hva = (uintptr_t)w.at + i * w.length / 2,
+						       .length = w.length / 2,
+						       .offset = i * w.length / 2,
+						       .page_size = w.page };
 	assert_int_equal(gmemi_fc_write(GMEMI_FC_PAGE_SIZE, regions, 2, &text, &length), 0);
 	send_raw(line.far, text, length, &w.uffd, 1);
 	gmemi_free(text);
@@ -178,7 +180,8 @@ struct sender {
 
 static struct sender sender_make(uint32_t protocol)
 {
-	struct gmem_create_opts need = { .size = sizeof(need), .need = GMEM_NEED_MAPPABLE | GMEM_NEED_LAZY,
+	struct gmem_create_opts need = { .size = sizeof(need),
+					 .need = GMEM_NEED_MAPPABLE | GMEM_NEED_LAZY,
 					 .backing = GMEM_BACKING_MEMFD };
 	struct gmem_uffd_register_opts copy = { .size = sizeof(copy), .strategy = GMEM_STRATEGY_COPY };
 	struct gmem_channel_open_opts speak = { .size = sizeof(speak), .protocol = protocol };

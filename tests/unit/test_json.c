@@ -57,20 +57,85 @@ static void assert_pieces_agree(const char *text, size_t length, int whole)
 }
 
 static const char *const passed[] = {
-	"[]", "{}", " [ ] ", "[0]", "[-0]", "[1,2]", "[1.5]", "[1e5]", "[1E+5]", "[1.25e-3]", "[true,false,null]", "[\"\"]",
-	"[\"a\\\"b\\\\c\\/d\\b\\f\\n\\r\\t\"]", "[\"\\u0041\\u00e9\\u20ac\"]", "[\"\\ud83d\\ude00\"]", "[\"\xc3\xa9\"]",
-	"[\"\xe2\x82\xac\"]", "[\"\xf0\x9f\x98\x80\"]", "{\"a\":1}", "{\"a\":{\"b\":[{}]},\"c\":\"d\"}", "\t\r\n{ \"a\" : 1 , \"b\" : 2 }",
-	"[18446744073709551615]", "[18446744073709551616]", "[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]", "{\"a\":1,\"a\":2}",
-	"[{\"base_host_virt_addr\":0,\"size\":1048576,\"offset\":0,\"page_size\":4096,\"page_size_kib\":4096},"
-	"{\"base_host_virt_addr\":1048576,\"size\":2097152,\"offset\":0,\"page_size\":2097152,\"page_size_kib\":2097152}]",
+	"[]",
+	"{}",
+	" [ ] ",
+	"[0]",
+	"[-0]",
+	"[1,2]",
+	"[1.5]",
+	"[1e5]",
+	"[1E+5]",
+	"[1.25e-3]",
+	"[true,false,null]",
+	"[\"\"]",
+	"[\"a\\\"b\\\\c\\/d\\b\\f\\n\\r\\t\"]",
+	"[\"\\u0041\\u00e9\\u20ac\"]",
+	"[\"\\ud83d\\ude00\"]",
+	"[\"\xc3\xa9\"]",
+	"[\"\xe2\x82\xac\"]",
+	"[\"\xf0\x9f\x98\x80\"]",
+	"{\"a\":1}",
+	"{\"a\":{\"b\":[{}]},\"c\":\"d\"}",
+	"\t\r\n{ \"a\" : 1 , \"b\" : 2 }",
+	"[18446744073709551615]",
+	"[18446744073709551616]",
+	"[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]",
+	"{\"a\":1,\"a\":2}",
+	("[{\"base_host_virt_addr\":0,\"size\":1048576,\"offset\":0,\"page_size\":4096,\"page_size_kib\":4096},"
+	 "{\"base_host_virt_addr\":1048576,\"size\":2097152,\"offset\":0,\"page_size\":2097152,\"page_size_kib\":2097152}]"),
 };
 
 static const char *const refused[] = {
-	"]", "}", "0", "true", "\"a\"", "[,]", "[1,]", "[1 2]", "[01]", "[-]", "[+1]", "[.5]", "[1.]", "[1e]", "[1e+]", "[0x1]", "[tru]",
-	"[True]", "[nul]", "[NaN]", "['a']", "[\"\\x41\"]", "[\"\\u12g4\"]", "[\"\\ud83d\"]", "[\"\\ude00\"]", "[\"\\ud83dx\"]",
-	"[\"\\ud83d\\n\"]", "[\"\\ud83d\\u0041\"]", "[\"\x01\"]", "[\"\n\"]", "[\"\x80\"]", "[\"\xc0\x80\"]", "[\"\xc3\"]", "[\"\xe0\x80\x80\"]",
-	"[\"\xed\xa0\x80\"]", "[\"\xf0\x80\x80\x80\"]", "[\"\xf4\x90\x80\x80\"]", "[\"\xff\"]", "{1:2}", "{\"a\"}", "{\"a\":}", "{\"a\":1,}",
-	"{,}", "{\"a\" 1}", "{\"a\":1]", "[1}", "[/**/]", "\xef\xbb\xbf[]", "[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]",
+	"]",
+	"}",
+	"0",
+	"true",
+	"\"a\"",
+	"[,]",
+	"[1,]",
+	"[1 2]",
+	"[01]",
+	"[-]",
+	"[+1]",
+	"[.5]",
+	"[1.]",
+	"[1e]",
+	"[1e+]",
+	"[0x1]",
+	"[tru]",
+	"[True]",
+	"[nul]",
+	"[NaN]",
+	"['a']",
+	"[\"\\x41\"]",
+	"[\"\\u12g4\"]",
+	"[\"\\ud83d\"]",
+	"[\"\\ude00\"]",
+	"[\"\\ud83dx\"]",
+	"[\"\\ud83d\\n\"]",
+	"[\"\\ud83d\\u0041\"]",
+	"[\"\x01\"]",
+	"[\"\n\"]",
+	"[\"\x80\"]",
+	"[\"\xc0\x80\"]",
+	"[\"\xc3\"]",
+	"[\"\xe0\x80\x80\"]",
+	"[\"\xed\xa0\x80\"]",
+	"[\"\xf0\x80\x80\x80\"]",
+	"[\"\xf4\x90\x80\x80\"]",
+	"[\"\xff\"]",
+	"{1:2}",
+	"{\"a\"}",
+	"{\"a\":}",
+	"{\"a\":1,}",
+	"{,}",
+	"{\"a\" 1}",
+	"{\"a\":1]",
+	"[1}",
+	"[/**/]",
+	"\xef\xbb\xbf[]",
+	"[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]",
 };
 
 static void what_is_passed(void **state)
@@ -184,7 +249,8 @@ static bool json_c_is_lenient(const char *text, size_t length)
 			return true;
 	if (!is_utf8(text, length))
 		return true;
-	return has(text, length, "\\ud") || has(text, length, "\\uD") || has(text, length, "NaN") || has(text, length, "Infinity");
+	return has(text, length, "\\ud") || has(text, length, "\\uD") || has(text, length, "NaN") ||
+	       has(text, length, "Infinity");
 }
 
 static void compare(const char *text, size_t length, uint64_t *both)
@@ -208,7 +274,8 @@ static void the_second_opinion_on_what_is_known(void **state)
 	for (size_t i = 0; i < sizeof(passed) / sizeof(passed[0]); i++)
 		compare(passed[i], strlen(passed[i]), &both);
 	assert_int_equal(both, sizeof(passed) / sizeof(passed[0]));
-	for (size_t i = 0; i + 1 < sizeof(refused) / sizeof(refused[0]); i++) /* but the last: json-c counts depth differently */
+	for (size_t i = 0; i + 1 < sizeof(refused) / sizeof(refused[0]);
+	     i++) /* but the last: json-c counts depth differently */
 		compare(refused[i], strlen(refused[i]), &both);
 }
 
@@ -282,10 +349,16 @@ static void numbers_are_exact(void **state)
 		bool fits;
 		uint64_t value;
 	} rows[] = {
-		{ "[0]", true, 0 }, { "[9007199254740993]", true, UINT64_C(9007199254740993) },
-		{ "[18446744073709551615]", true, UINT64_MAX }, { "[18446744073709551616]", false, 0 },
-		{ "[184467440737095516150]", false, 0 }, { "[-1]", false, 0 }, { "[-0]", false, 0 }, { "[1.0]", false, 0 },
-		{ "[1e3]", false, 0 }, { "[1E+3]", false, 0 },
+		{ "[0]", true, 0 },
+		{ "[9007199254740993]", true, UINT64_C(9007199254740993) },
+		{ "[18446744073709551615]", true, UINT64_MAX },
+		{ "[18446744073709551616]", false, 0 },
+		{ "[184467440737095516150]", false, 0 },
+		{ "[-1]", false, 0 },
+		{ "[-0]", false, 0 },
+		{ "[1.0]", false, 0 },
+		{ "[1e3]", false, 0 },
+		{ "[1E+3]", false, 0 },
 	};
 
 	(void)state;
@@ -320,7 +393,9 @@ static void members_in_any_order(void **state)
 	(void)state;
 	assert_int_equal(members("{}", values, &seen), 0);
 	assert_int_equal(seen, 0);
-	assert_int_equal(members("{\"x\":[{\"size\":[1,\"}\"]}],\"on\":true,\"y\":null,\"x\":-1.5e3,\"s\\u0069ze\":5}", values, &seen), 0);
+	assert_int_equal(members("{\"x\":[{\"size\":[1,\"}\"]}],\"on\":true,\"y\":null,\"x\":-1.5e3,\"s\\u0069ze\":5}", values,
+				 &seen),
+			 0);
 	assert_int_equal(seen, 3);
 	assert_int_equal(values[0], 5);
 	assert_int_equal(values[1], 1);
@@ -333,8 +408,9 @@ static void members_that_are_wrong(void **state)
 {
 	static const char *const wrong[][2] = {
 		{ "{\"size\":1,\"size\":1}", "comes twice" }, { "{\"size\":\"1\"}", "is no number" },
-		{ "{\"on\":1}", "is no truth value" }, { "{\"on\":null}", "is no truth value" },
-		{ "{\"size\":-1}", "is no integer" }, { "{\"size\":1.5}", "is no integer" }, { "{\"size\":[1]}", "is no number" },
+		{ "{\"on\":1}", "is no truth value" },        { "{\"on\":null}", "is no truth value" },
+		{ "{\"size\":-1}", "is no integer" },         { "{\"size\":1.5}", "is no integer" },
+		{ "{\"size\":[1]}", "is no number" },
 	};
 	uint64_t values[2];
 	uint32_t seen;

@@ -94,8 +94,8 @@ static void make(struct made *made, uint16_t type)
 static void assert_same_fields(const struct gmemi_wire_layout *layout, const void *one, const void *other)
 {
 	for (uint32_t i = 0; i < layout->count; i++)
-		assert_memory_equal((const char *)one + layout->fields[i].offset, (const char *)other + layout->fields[i].offset,
-				    layout->fields[i].width);
+		assert_memory_equal((const char *)one + layout->fields[i].offset,
+				    (const char *)other + layout->fields[i].offset, layout->fields[i].width);
 }
 
 static void assert_decodes(const struct made *made, const unsigned char *from, size_t length)
@@ -132,10 +132,12 @@ static void what_is_written_is_read(void **state)
 	(void)state;
 	sow();
 	for (int round = 0; round < 100; round++)
-		for EACH_TYPE(type) {
-			make(&made, type);
-			assert_decodes(&made, bytes, made.length);
-		}
+		for
+			EACH_TYPE(type)
+			{
+				make(&made, type);
+				assert_decodes(&made, bytes, made.length);
+			}
 }
 
 /* The same bytes on every machine: this is what the specification says. */
@@ -143,14 +145,15 @@ static void the_bytes_themselves(void **state)
 {
 	static const unsigned char expected[] = {
 		'G', 'M', 'E', 'M', 42, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, /* header */
-		24, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, /* prefix */
-		1, 0, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 8, 7, 6, 5, 4, 3, 2, 1, 'v', 'm',
+		24,  0,   0,   0,   0,  0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0,                         /* prefix */
+		1,   0,   0,   0,   3,  0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 8, 7, 6, 5, 4, 3, 2, 1, 'v', 'm',
 	};
 	struct gmemi_wire wire = { .type = GMEMI_WIRE_HELLO, .number = 1, .text = "vm", .text_length = 2 };
 
 	(void)state;
-	wire.hello = (struct gmemi_wire_hello){ .version_least = 1, .version_most = 3, .role = GMEMI_WIRE_OWNER,
-						.capabilities = UINT64_C(0x0102030405060708) };
+	wire.hello = (struct gmemi_wire_hello){
+		.version_least = 1, .version_most = 3, .role = GMEMI_WIRE_OWNER, .capabilities = UINT64_C(0x0102030405060708)
+	};
 	assert_int_equal(gmemi_wire_encode(&wire, bytes, ROOM), sizeof(expected));
 	assert_memory_equal(bytes, expected, sizeof(expected));
 	assert_int_equal(gmemi_wire_encode(&wire, bytes, sizeof(expected) - 1), 0);
@@ -163,16 +166,18 @@ static void a_part_of_a_message_is_none(void **state)
 
 	(void)state;
 	sow();
-	for EACH_TYPE(type) {
-		make(&made, type);
-		for (size_t have = 0; have < made.length; have++) {
-			int r = gmemi_wire_length(bytes, have, &length);
+	for
+		EACH_TYPE(type)
+		{
+			make(&made, type);
+			for (size_t have = 0; have < made.length; have++) {
+				int r = gmemi_wire_length(bytes, have, &length);
 
-			assert_int_equal(r, have >= GMEMI_WIRE_HEADER);
-			if (r == 1)
-				assert_int_equal(length, made.length);
+				assert_int_equal(r, have >= GMEMI_WIRE_HEADER);
+				if (r == 1)
+					assert_int_equal(length, made.length);
+			}
 		}
-	}
 }
 
 /* Cut short, with a header that says so: from its own memory, so that a reader beyond the end is seen. */
@@ -182,22 +187,24 @@ static void a_message_that_was_cut_is_refused(void **state)
 
 	(void)state;
 	sow();
-	for EACH_TYPE(type) {
-		make(&made, type);
-		for (size_t length = GMEMI_WIRE_HEADER; length < made.length; length++) {
-			unsigned char *cut = malloc(length);
-			struct gmemi_wire wire;
-			size_t said;
+	for
+		EACH_TYPE(type)
+		{
+			make(&made, type);
+			for (size_t length = GMEMI_WIRE_HEADER; length < made.length; length++) {
+				unsigned char *cut = malloc(length);
+				struct gmemi_wire wire;
+				size_t said;
 
-			memcpy(cut, bytes, length);
-			put(cut + 4, 4, length - GMEMI_WIRE_HEADER);
-			if (length < FIXED)
-				assert_int_equal(gmemi_wire_length(cut, length, &said), -EPROTO);
-			else
-				assert_int_equal(gmemi_wire_decode(cut, length, &wire), -EPROTO);
-			free(cut);
+				memcpy(cut, bytes, length);
+				put(cut + 4, 4, length - GMEMI_WIRE_HEADER);
+				if (length < FIXED)
+					assert_int_equal(gmemi_wire_length(cut, length, &said), -EPROTO);
+				else
+					assert_int_equal(gmemi_wire_decode(cut, length, &wire), -EPROTO);
+				free(cut);
+			}
 		}
-	}
 }
 
 /* Puts `count` bytes in at `at`, and says so in the body's length. */
@@ -215,22 +222,25 @@ static void what_later_versions_add_is_passed_over(void **state)
 
 	(void)state;
 	sow();
-	for EACH_TYPE(type) {
-		const struct gmemi_wire_type_row *row = gmemi_wire_row(type);
+	for
+		EACH_TYPE(type)
+		{
+			const struct gmemi_wire_type_row *row = gmemi_wire_row(type);
 
-		for (uint32_t more = 1; more <= 40; more++) {
-			size_t length, item = width_of(&row->item);
+			for (uint32_t more = 1; more <= 40; more++) {
+				size_t length, item = width_of(&row->item);
 
-			make(&made, type);
-			length = insert(made.length, made.length, more); /* behind everything */
-			put(bytes + 24, 4, width_of(&row->fixed) + more);
-			length = insert(length, FIXED + width_of(&row->fixed), more); /* behind the fixed part */
-			put(bytes + 28, 4, item + more);
-			for (uint32_t i = 0; i < made.wire.item_count; i++) /* behind each item */
-				length = insert(length, FIXED + width_of(&row->fixed) + more + i * (item + more) + item, more);
-			assert_decodes(&made, bytes, length);
+				make(&made, type);
+				length = insert(made.length, made.length, more); /* behind everything */
+				put(bytes + 24, 4, width_of(&row->fixed) + more);
+				length = insert(length, FIXED + width_of(&row->fixed), more); /* behind the fixed part */
+				put(bytes + 28, 4, item + more);
+				for (uint32_t i = 0; i < made.wire.item_count; i++) /* behind each item */
+					length = insert(length, FIXED + width_of(&row->fixed) + more + i * (item + more) + item,
+							more);
+				assert_decodes(&made, bytes, length);
+			}
 		}
-	}
 }
 
 static void unknown_messages(void **state)
@@ -300,14 +310,16 @@ static void every_member_keeps_its_bounds(void **state)
 
 	(void)state;
 	sow();
-	for EACH_TYPE(type) {
-		const struct gmemi_wire_type_row *row = gmemi_wire_row(type);
+	for
+		EACH_TYPE(type)
+		{
+			const struct gmemi_wire_type_row *row = gmemi_wire_row(type);
 
-		make(&made, type);
-		check_bounds(&made, &row->fixed, FIXED, false);
-		if (made.wire.item_count)
-			check_bounds(&made, &row->item, FIXED + width_of(&row->fixed), true);
-	}
+			make(&made, type);
+			check_bounds(&made, &row->fixed, FIXED, false);
+			if (made.wire.item_count)
+				check_bounds(&made, &row->item, FIXED + width_of(&row->fixed), true);
+		}
 }
 
 static int decode_with(const struct made *made, size_t at, uint32_t width, uint64_t value)
