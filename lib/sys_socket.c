@@ -39,6 +39,25 @@ static void take_fds(const struct cmsghdr *header, struct gmemi_received *receiv
 	}
 }
 
+/* By hand: libc's own macros for it convert signs in ways that compilers warn of. */
+static void take_control(const union control *control, size_t length, struct gmemi_received *received)
+{
+	size_t at = 0;
+
+	while (length - at >= sizeof(struct cmsghdr)) {
+		const struct cmsghdr *header = (const void *)(control->room + at);
+		size_t size = CMSG_ALIGN((size_t)header->cmsg_len);
+
+		if (header->cmsg_len < sizeof(*header) || header->cmsg_len > length - at)
+			return;
+		if (header->cmsg_level == SOL_SOCKET && (header->cmsg_type == SCM_RIGHTS || header->cmsg_type == PIDFD))
+			take_fds(header, received, header->cmsg_type == SCM_RIGHTS);
+		if (size > length - at) /* the last one need not be rounded */
+			return;
+		at += size;
+	}
+}
+
 int64_t gmemi_sys_receive(int fd, void *buffer, size_t room, struct gmemi_received *received)
 {
 	union control control;
@@ -55,9 +74,7 @@ int64_t gmemi_sys_receive(int fd, void *buffer, size_t room, struct gmemi_receiv
 	if (r < 0)
 		return gmemi_amount(r, room);
 	received->cut = message.msg_flags & (MSG_CTRUNC | MSG_TRUNC);
-	for (struct cmsghdr *h = CMSG_FIRSTHDR(&message); h; h = CMSG_NXTHDR(&message, h))
-		if (h->cmsg_level == SOL_SOCKET && (h->cmsg_type == SCM_RIGHTS || h->cmsg_type == PIDFD))
-			take_fds(h, received, h->cmsg_type == SCM_RIGHTS);
+	take_control(&control, message.msg_controllen, received);
 	return gmemi_amount(r, room);
 }
 
@@ -69,10 +86,10 @@ int64_t gmemi_sys_send(int fd, const void *data, size_t length, const int *fds, 
 	ssize_t r;
 
 	if (count) {
-		control.header.cmsg_len = CMSG_LEN(count * sizeof(*fds));
+		control.header.cmsg_len = (socklen_t)CMSG_LEN(count * sizeof(*fds));
 		memcpy(CMSG_DATA(&control.header), fds, count * sizeof(*fds));
 		message.msg_control = &control;
-		message.msg_controllen = CMSG_SPACE(count * sizeof(*fds));
+		message.msg_controllen = (socklen_t)CMSG_SPACE(count * sizeof(*fds));
 	}
 	do
 		r = sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
