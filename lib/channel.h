@@ -110,7 +110,7 @@ int gmemi_channel_say_hello(struct gmem_channel *channel);
 
 /* channel_build.c: all with -EPROTO where the peer is to blame. */
 int gmemi_build_begin(struct gmemi_build *build, struct gmem_vm *vm, int uffd_fd);
-int gmemi_build_memory(struct gmemi_build *build, const struct gmemi_wire_memory *memory, int fd, int map_fd);
+int gmemi_build_memory(struct gmem_channel *channel, const struct gmemi_wire_memory *memory, int fd, int map_fd);
 int gmemi_build_region(struct gmem_channel *channel, struct gmemi_build *build, const struct gmemi_wire_region *region);
 int gmemi_build_remove(struct gmemi_build *build, const struct gmemi_wire_range *range);
 /* Gives up what there is. */

@@ -158,13 +158,17 @@ void gmemi_build_end(struct gmemi_build *build)
 	*build = (struct gmemi_build){ 0 };
 }
 
-int gmemi_build_memory(struct gmemi_build *build, const struct gmemi_wire_memory *memory, int fd, int map_fd)
+int gmemi_build_memory(struct gmem_channel *channel, const struct gmemi_wire_memory *memory, int fd, int map_fd)
 {
+	struct gmemi_build *build = &channel->build;
 	struct gmem *mem;
 	int r = gmemi_fd_check_memory(fd);
 
 	if (r < 0)
 		return r;
+	if (memory->length > channel->max_length)
+		return gmemi_refuse(-EPROTO, "memory %u has 0x%llx bytes: more than are allowed", memory->memory,
+				    (ull)memory->length);
 	if (build->memories[memory->memory])
 		return gmemi_refuse(-EPROTO, "memory %u comes twice", memory->memory);
 	r = blame(gmemi_memory_import_peer(build->uffd->vm, fd, memory->length, map_fd, &mem), "a memory");

@@ -69,7 +69,7 @@ static int take_guest_files(struct gmem_channel *channel, const struct gmemi_fc_
 		if (fd_count < 2)
 			return gmemi_refuse(-EPROTO, "regions are in a guest_memfd that did not come");
 		memory.page_size = gmemi_sys_page_size();
-		r = gmemi_build_memory(&channel->build, &memory, fds[next++], -1);
+		r = gmemi_build_memory(channel, &memory, fds[next++], -1);
 	}
 	if (r == 0 && next < fd_count)
 		r = keep_bitmap(channel, fds[next]);

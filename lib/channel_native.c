@@ -80,7 +80,7 @@ static int take_memory(struct gmem_channel *channel, const struct arrived *arriv
 	const struct gmemi_wire_memory *m = &arrived->wire.memory;
 	int r = check_endpoint(channel, m->endpoint, "MEMORY");
 
-	return r < 0 ? r : gmemi_build_memory(&channel->build, m, fd_at(arrived, m->file), fd_at(arrived, m->map));
+	return r < 0 ? r : gmemi_build_memory(channel, m, fd_at(arrived, m->file), fd_at(arrived, m->map));
 }
 
 static int take_regions(struct gmem_channel *channel, const struct gmemi_wire *wire)

@@ -216,10 +216,21 @@ static void more_than_is_allowed(void **state)
 	liar = liar_make(&few, 2);
 	line_refuses(&liar.line, -EPROTO, "more than are allowed");
 	liar_end(&liar);
-	small.max_length = 3 * page();
+	small.max_length = MEMORY_PAGES * page();
 	liar = liar_make(&small, 2);
+	regions[0].offset = 0;
+	regions[0].length = MEMORY_PAGES * page();
+	regions[1] = good();
+	regions[1].memory = GMEMI_WIRE_NONE;
+	regions[1].strategy = GMEMI_WIRE_COPY;
+	regions[1].hva = 2 * AT;
+	regions[1].gpa = UINT64_MAX;
 	say_regions(&liar, regions, 2);
-	line_refuses(&liar.line, -EPROTO, "bytes");
+	line_refuses(&liar.line, -EPROTO, "the endpoint has more than");
+	liar_end(&liar);
+	small.max_length -= page();
+	liar = liar_make(&small, 2);
+	line_refuses(&liar.line, -EPROTO, "memory 3 has");
 	liar_end(&liar);
 }
 
