@@ -268,6 +268,48 @@ static void in_any_order(void **state)
 	line_end(&owner.line);
 }
 
+/* --- a pager without privilege ------------------------------------------------------------------------------------------ */
+
+static int serve_as_nobody(void *arg)
+{
+	struct line *line = arg;
+	struct gmem_uffd *uffd = line_take(line), *none;
+	struct gmem_source *source;
+	struct gmem_pager *pager;
+	unsigned char *bytes = malloc(PAGES * page());
+
+	for (uint64_t i = 0; i < PAGES * page(); i++)
+		bytes[i] = content_at(i);
+	assert_int_equal(gmem_source_create_memory(bytes, PAGES * page(), &source), 0);
+	assert_int_equal(gmem_pager_create(&pager, NULL), 0);
+	assert_int_equal(gmem_pager_add(pager, uffd, source, NULL), 0);
+	assert_int_equal(gmem_pager_start(pager), 0);
+	assert_int_equal(line_recv(line, &none), -ENOTCONN); /* it has all that it needs, and has ended */
+	gmem_pager_destroy(pager);
+	return 0;
+}
+
+/* Who may not make a userfaultfd may serve one. */
+static int pager_of_nobody(void *arg)
+{
+	struct owner *owner = arg;
+
+	gmem_vm_close(owner->line.vm); /* that of the parent */
+	owner->line.vm = open_vm(-1);
+	return serve_as_nobody(&owner->line);
+}
+
+static void a_pager_without_privilege(void **state)
+{
+	struct part part = { .type = SOCK_STREAM, .backing = GMEM_BACKING_MEMFD, .strategy = GMEM_STRATEGY_FILL, .regions = 2 };
+	struct owner owner = start_owner(&part);
+
+	(void)state;
+	assert_int_equal(gt_as_user(GT_NOBODY, pager_of_nobody, &owner), 0);
+	assert_int_equal(owner_status(&owner), 0);
+	line_end(&owner.line);
+}
+
 static const struct gt_test tests[] = {
 	GT(a_memfd_is_filled, GT_NEEDS_UFFD | GT_NEEDS_UFFD_MINOR),
 	GT(a_memfd_is_filled_as_the_library_likes, GT_NEEDS_UFFD | GT_NEEDS_UFFD_MINOR),
@@ -276,6 +318,7 @@ static const struct gt_test tests[] = {
 	GT(a_thousand_regions, GT_NEEDS_UFFD | GT_NEEDS_UFFD_MINOR),
 	GT(an_owner_that_is_killed, GT_NEEDS_UFFD | GT_NEEDS_UFFD_MINOR),
 	GT(in_any_order, GT_NEEDS_UFFD | GT_NEEDS_UFFD_MINOR),
+	GT(a_pager_without_privilege, GT_NEEDS_UFFD | GT_NEEDS_UFFD_MINOR | GT_NEEDS_ORDINARY_USER),
 };
 
 GT_MAIN("channel", tests)
