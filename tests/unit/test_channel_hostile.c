@@ -210,6 +210,31 @@ static void ancillary_data_that_is_cut(void **state)
 	assert_int_equal(gt_in_child(with_few_fds_left, NULL), 0);
 }
 
+/* Not even where the numbers below are free, and close-on-exec from the beginning. */
+static int with_standard_input_closed(void *arg)
+{
+	int ends[2], fd = eventfd(0, EFD_CLOEXEC);
+	struct gmemi_received received;
+	char byte;
+
+	(void)arg;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+	send_raw(ends[0], "x", 1, &fd, 1);
+	close(STDIN_FILENO);
+	assert_int_equal(gmemi_sys_receive(ends[1], &byte, 1, &received), 1);
+	assert_int_equal(received.count, 1);
+	assert_true(received.fds[0] >= 3);
+	assert_true(fcntl(received.fds[0], F_GETFD) & FD_CLOEXEC);
+	assert_int_equal(fcntl(STDIN_FILENO, F_GETFD), -1);
+	return 0;
+}
+
+static void fds_are_three_or_more(void **state)
+{
+	(void)state;
+	assert_int_equal(gt_in_child(with_standard_input_closed, NULL), 0);
+}
+
 static void fds_that_no_message_names(void **state)
 {
 	int fd = eventfd(0, EFD_CLOEXEC);
@@ -447,6 +472,7 @@ static const struct gt_test tests[] = {
 	GT(too_many_fds, GT_NEEDS_NOTHING),
 	GT(fds_in_heaps, GT_NEEDS_NOTHING),
 	GT(ancillary_data_that_is_cut, GT_NEEDS_NOTHING),
+	GT(fds_are_three_or_more, GT_NEEDS_NOTHING),
 	GT(fds_that_no_message_names, GT_NEEDS_NOTHING),
 	GT(what_is_no_memory, GT_NEEDS_UFFD),
 	GT(memory_that_is_not_to_be_relied_on, GT_NEEDS_UFFD),
