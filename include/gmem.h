@@ -13,5 +13,6 @@
 #include <gmem/populate.h>
 #include <gmem/fault.h>
 #include <gmem/pager.h>
+#include <gmem/channel.h>
 
 #endif

@@ -33,6 +33,7 @@ static struct gmem_uffd *new_uffd(struct gmem_vm *vm, int fd)
 	uffd->fd = fd;
 	uffd->fileless.uffd = uffd;
 	atomic_init(&uffd->claims, 1);
+	atomic_init(&uffd->users, 1);
 	pthread_mutex_init(&uffd->register_lock, NULL);
 	gmemi_gate_begin_mutex(&uffd->index_lock);
 	gmemi_gate_begin(&uffd->events);
@@ -79,6 +80,7 @@ static void end(struct gmem_uffd *uffd)
 	}
 	end_fileless(uffd);
 	gmemi_table_end(&uffd->views);
+	gmemi_free(uffd->brought);
 	pthread_mutex_destroy(&uffd->register_lock);
 	pthread_mutex_destroy(&uffd->index_lock);
 	gmemi_gate_end(&uffd->events);
@@ -90,6 +92,34 @@ void gmemi_uffd_release(struct gmem_uffd *uffd)
 {
 	if (atomic_fetch_sub_explicit(&uffd->claims, 1, memory_order_acq_rel) == 1)
 		end(uffd);
+}
+
+void gmemi_uffd_hold(struct gmem_uffd *uffd)
+{
+	atomic_fetch_add_explicit(&uffd->users, 1, memory_order_relaxed);
+	gmemi_uffd_claim(uffd);
+}
+
+void gmemi_uffd_let_go(struct gmem_uffd *uffd)
+{
+	if (atomic_fetch_sub_explicit(&uffd->users, 1, memory_order_acq_rel) == 1)
+		while (uffd->brought_count)
+			gmem_destroy(uffd->brought[--uffd->brought_count]);
+	gmemi_uffd_release(uffd);
+}
+
+int gmemi_uffd_bring(struct gmem_uffd *uffd, struct gmem *mem)
+{
+	struct gmem **more = gmemi_alloc(uffd->brought_count + UINT64_C(1), sizeof(struct gmem *));
+
+	if (!more)
+		return -ENOMEM;
+	if (uffd->brought_count)
+		memcpy(more, uffd->brought, uffd->brought_count * sizeof(struct gmem *));
+	more[uffd->brought_count++] = mem;
+	gmemi_free(uffd->brought);
+	uffd->brought = more;
+	return 0;
 }
 
 bool gmemi_uffd_serve(struct gmem_uffd *uffd, const void *server, const void *instead_of)
@@ -215,7 +245,7 @@ void gmem_uffd_destroy(struct gmem_uffd *uffd)
 {
 	GMEMI_CALL();
 	if (uffd)
-		gmemi_uffd_release(uffd);
+		gmemi_uffd_let_go(uffd);
 }
 
 int gmem_uffd_get_fd(const struct gmem_uffd *uffd)

@@ -73,6 +73,9 @@ struct gmem_uffd {
 	struct gmem_vm *vm;
 	int fd;
 	atomic_uint claims; /* the program's, one for each memory watched, and the pager's */
+	atomic_uint users;  /* of these, the program's and the pager's */
+	struct gmem **brought; /* memories that came with it: they go with the last user */
+	uint32_t brought_count;
 	bool user_mode, imported;
 	atomic_bool owner_gone;
 	atomic_uintptr_t server;       /* the pager that serves it */
@@ -98,6 +101,11 @@ struct gmem_uffd {
 int gmemi_uffd_check(const struct gmem_uffd *uffd);
 void gmemi_uffd_claim(struct gmem_uffd *uffd);
 void gmemi_uffd_release(struct gmem_uffd *uffd);
+/* The same of who uses the endpoint, and not only watches a memory by it. */
+void gmemi_uffd_hold(struct gmem_uffd *uffd);
+void gmemi_uffd_let_go(struct gmem_uffd *uffd);
+/* The memory goes with the endpoint from now on: -ENOMEM, and it is the caller's. One thread at a time. */
+int gmemi_uffd_bring(struct gmem_uffd *uffd, struct gmem *mem);
 uint64_t gmemi_uffd_remaining(struct gmem_uffd *uffd); /* bytes that are empty in the page map */
 /* The mark of the one pager that serves it: false = there is another. NULL gives it back. */
 bool gmemi_uffd_serve(struct gmem_uffd *uffd, const void *server, const void *instead_of);
@@ -177,6 +185,10 @@ int gmemi_uffd_read(struct gmem_uffd *uffd, struct gmem_fault *faults, uint32_t 
 /* fault_strategy.c: of a region of this process, and of a peer's, of which nothing can be asked. */
 int gmemi_region_choose_strategy(struct gmemi_region *region, struct gmem *mem, enum gmem_strategy wanted);
 void gmemi_region_believe_strategy(struct gmemi_region *region, const struct gmem *mem, enum gmem_strategy wanted);
+
+/* fault_unregister.c: the peer has given up these regions of its own, with what is mapped there: they are not remembered any
+ * more. As gmem_uffd_unregister() otherwise. */
+int gmemi_uffd_forget(struct gmem_uffd *uffd, struct gmem *mem, uint64_t offset, uint64_t length);
 
 /* fault_region.c: the register lock is held, but by gmemi_region_end() of what has no file here */
 /* The memory's entry, made if there is none. */

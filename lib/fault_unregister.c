@@ -81,6 +81,27 @@ static int unregister(struct gmem_uffd *uffd, struct gmemi_watched *watched, uin
 	return r;
 }
 
+int gmemi_uffd_forget(struct gmem_uffd *uffd, struct gmem *mem, uint64_t offset, uint64_t length)
+{
+	struct gmemi_watched *watched;
+	struct gmemi_region *region = NULL;
+
+	pthread_mutex_lock(&uffd->register_lock);
+	watched = gmemi_index_watched(uffd, mem);
+	if (watched)
+		region = next_region(uffd, watched, offset, offset + length);
+	for (; region; region = next_region(uffd, watched, offset, offset + length)) {
+		if (!gmemi_range_contains(offset, length, region->offset, region->length))
+			break;
+		gmemi_region_end(uffd, region, false);
+	}
+	if (watched)
+		gmemi_watched_drop_if_unused(watched);
+	pthread_mutex_unlock(&uffd->register_lock);
+	return region ? gmemi_refuse(-EINVAL, "the region from 0x%llx on lies only partly in the range", (ull)region->offset)
+		      : 0;
+}
+
 int gmem_uffd_unregister(struct gmem_uffd *uffd, struct gmem *mem, uint64_t offset, uint64_t length)
 {
 	struct gmemi_watched *watched;

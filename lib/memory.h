@@ -83,6 +83,10 @@ int gmemi_memory_add_map(struct gmem *mem);
 /* memory_create.c: makes the file or files by the chain. */
 int gmemi_memory_make(struct gmem *mem, enum gmem_backing backing, const char *name);
 
+/* memory_import.c: a file of a peer, and its page map (-1 = none: one is made), which it goes on using. What this process may do
+ * itself does not matter: the peer has found out. -EINVAL: it is not such a file, or too short. */
+int gmemi_memory_import_peer(struct gmem_vm *vm, int fd, uint64_t length, int map_fd, struct gmem **mem);
+
 /* memory_map.c */
 /* A writable mapping that covers [offset, offset + length), made if there is none, that nobody unmaps before
  * gmemi_mapping_drop(). */

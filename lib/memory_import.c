@@ -148,7 +148,8 @@ static int try_touch(int fd)
 	int r = gmemi_sys_map(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0, &page);
 
 	if (r == -ENODEV)
-		return gmemi_refuse(-EOPNOTSUPP, "this guest_memfd was created without GUEST_MEMFD_FLAG_MMAP: it cannot be mapped");
+		return gmemi_refuse(-EOPNOTSUPP,
+				    "this guest_memfd was created without GUEST_MEMFD_FLAG_MMAP: it cannot be mapped");
 	if (r < 0)
 		return gmemi_failed(r, "mmap() of one page", NULL);
 	r = gmemi_sys_advise(page, size, MMANI_MADV_POPULATE_WRITE);
@@ -168,7 +169,8 @@ static int check_needs(struct gmem *mem, int fd)
 	return mem->backing == GMEM_BACKING_GUEST_MEMFD && gmemi_memory_mappable(mem) ? try_touch(fd) : 0;
 }
 
-static int take(struct gmem *mem, int fd, uint64_t flags)
+/* The file, but for what it is needed for. */
+static int take_file(struct gmem *mem, int fd, uint64_t flags)
 {
 	struct gmemi_file about;
 	int r = find_backing(mem, fd, &about);
@@ -182,16 +184,56 @@ static int take(struct gmem *mem, int fd, uint64_t flags)
 	if (r == 0)
 		r = find_length(mem, &about);
 	mem->mechanism = mechanism_of(mem->backing);
-	if (r == 0)
-		r = check_needs(mem, fd);
-	if (r < 0)
-		return r;
+	return r;
+}
+
+static int keep(struct gmem *mem, int fd)
+{
 	mem->fd = gmemi_sys_dup(fd);
 	if (mem->fd < 0)
 		return gmemi_failed(mem->fd, "duplicating the fd", NULL);
 	mem->exposed = true;
 	mem->imported = true;
-	return gmemi_memory_add_map(mem);
+	return 0;
+}
+
+static int take(struct gmem *mem, int fd, uint64_t flags)
+{
+	int r = take_file(mem, fd, flags);
+
+	if (r == 0)
+		r = check_needs(mem, fd);
+	if (r == 0)
+		r = keep(mem, fd);
+	return r < 0 ? r : gmemi_memory_add_map(mem);
+}
+
+static int take_peers(struct gmem *mem, int fd, int map_fd)
+{
+	int r = take_file(mem, fd, 0);
+
+	if (r == 0)
+		r = keep(mem, fd);
+	if (r < 0 || map_fd < 0)
+		return r < 0 ? r : gmemi_memory_add_map(mem);
+	atomic_store(&mem->map_lent, true);
+	return gmemi_pagemap_open(map_fd, mem->length / mem->page_size, &mem->map);
+}
+
+int gmemi_memory_import_peer(struct gmem_vm *vm, int fd, uint64_t length, int map_fd, struct gmem **result)
+{
+	struct gmem *mem = gmemi_memory_new(vm, length, GMEM_NEED_MAPPABLE | GMEM_NEED_LAZY);
+	int r;
+
+	if (!mem)
+		return -ENOMEM;
+	r = take_peers(mem, fd, map_fd);
+	if (r < 0) {
+		gmemi_memory_free(mem);
+		return r;
+	}
+	*result = mem;
+	return 0;
 }
 
 static int check_opts(struct gmem_import_opts *opts)

@@ -11,6 +11,7 @@
 
 #define PAGES_PER_WORD 32
 #define STATE_MASK UINT64_C(3)
+#define TMPFS_MAGIC 0x01021994
 
 struct gmemi_pagemap {
 	int fd;
@@ -40,14 +41,13 @@ static int make_file(uint64_t bytes)
 	return gmemi_failed(r, "sizing and sealing the page map", NULL);
 }
 
-static int open_map(struct gmemi_pagemap *map, uint64_t bytes)
+/* Takes the fd, also when it fails. */
+static int open_map(struct gmemi_pagemap *map, int fd, uint64_t bytes)
 {
 	void *words;
 	int r;
 
-	map->fd = make_file(bytes);
-	if (map->fd < 0)
-		return map->fd;
+	map->fd = fd;
 	r = gmemi_sys_map(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, map->fd, 0, &words);
 	if (r < 0) {
 		gmemi_sys_close(map->fd);
@@ -79,20 +79,60 @@ int gmemi_pagemap_create_here(uint64_t pages, struct gmemi_pagemap **result)
 	return 0;
 }
 
-int gmemi_pagemap_create(uint64_t pages, struct gmemi_pagemap **result)
+/* Takes the fd, also when it fails. */
+static int new_map(int fd, uint64_t bytes, struct gmemi_pagemap **result)
 {
 	struct gmemi_pagemap *map = gmemi_alloc(1, sizeof(*map));
 	int r;
 
-	if (!map)
+	if (!map) {
+		gmemi_sys_close(fd);
 		return -ENOMEM;
-	r = open_map(map, words_for(pages) * sizeof(uint64_t));
+	}
+	r = open_map(map, fd, bytes);
 	if (r < 0) {
 		gmemi_free(map);
 		return r;
 	}
 	*result = map;
 	return 0;
+}
+
+int gmemi_pagemap_create(uint64_t pages, struct gmemi_pagemap **result)
+{
+	uint64_t bytes = words_for(pages) * sizeof(uint64_t);
+	int fd = make_file(bytes);
+
+	return fd < 0 ? fd : new_map(fd, bytes, result);
+}
+
+/* What could be cut short, or has huge pages, which may run out, could be SIGBUS. */
+static int check_file(int fd, uint64_t bytes)
+{
+	int seals = gmemi_sys_seals(fd), r;
+	struct gmemi_file about;
+
+	if (seals < 0 && seals != -EINVAL)
+		return gmemi_failed(seals, "asking for the seals of the page map", NULL);
+	if (seals < 0 || !(seals & F_SEAL_SHRINK) || gmemi_sys_magic(fd) != TMPFS_MAGIC)
+		return gmemi_refuse(-EINVAL, "the page map is no memfd that is sealed against shrinking");
+	r = gmemi_sys_describe(fd, &about);
+	if (r < 0)
+		return gmemi_failed(r, "fstat() of the page map", NULL);
+	return about.size >= bytes ? 0
+				   : gmemi_refuse(-EINVAL, "the page map has %llu bytes, not %llu",
+						  (unsigned long long)about.size, (unsigned long long)bytes);
+}
+
+int gmemi_pagemap_open(int fd, uint64_t pages, struct gmemi_pagemap **result)
+{
+	uint64_t bytes = words_for(pages) * sizeof(uint64_t);
+	int r = check_file(fd, bytes), own;
+
+	if (r < 0)
+		return r;
+	own = gmemi_sys_dup(fd);
+	return own < 0 ? gmemi_failed(own, "duplicating the page map", NULL) : new_map(own, bytes, result);
 }
 
 void gmemi_pagemap_destroy(struct gmemi_pagemap *map)
@@ -133,17 +173,20 @@ static uint64_t spread(enum gmemi_page_state state)
 
 uint64_t gmemi_pagemap_run(const struct gmemi_pagemap *map, uint64_t page, uint64_t end, enum gmemi_page_state *state)
 {
-	uint64_t at = page;
+	uint64_t at = page,
+		 word = word_of(map, page); /* looked at once: others may change it, and a run has one page at least */
 
-	*state = gmemi_pagemap_get(map, page);
+	*state = (enum gmemi_page_state)(word >> shift_of(page) & STATE_MASK);
 	while (at < end) {
-		uint64_t differ = (word_of(map, at) ^ spread(*state)) >> shift_of(at);
+		uint64_t differ = (word ^ spread(*state)) >> shift_of(at);
 
 		if (differ) {
 			at += (uint64_t)__builtin_ctzll(differ) / 2;
 			break;
 		}
 		at = (at / PAGES_PER_WORD + 1) * PAGES_PER_WORD;
+		if (at < end)
+			word = word_of(map, at);
 	}
 	return at < end ? at - page : end - page;
 }

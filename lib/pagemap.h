@@ -14,6 +14,9 @@ struct gmemi_pagemap;
 int gmemi_pagemap_create(uint64_t pages, struct gmemi_pagemap **map);
 /* The same for this process alone, without a file: there may be one for each of many ranges. */
 int gmemi_pagemap_create_here(uint64_t pages, struct gmemi_pagemap **map);
+/* One that another process made, in a file which others may change at any time: only its length is relied on. The fd is
+ * duplicated. */
+int gmemi_pagemap_open(int fd, uint64_t pages, struct gmemi_pagemap **map);
 void gmemi_pagemap_destroy(struct gmemi_pagemap *map); /* NULL is fine */
 /* The file: lent. */
 int gmemi_pagemap_fd(const struct gmemi_pagemap *map);

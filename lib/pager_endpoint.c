@@ -149,7 +149,7 @@ static void free_endpoint(struct gmemi_endpoint *endpoint)
 	retire(endpoint);
 	drop_requests(endpoint);
 	(void)gmemi_uffd_serve(endpoint->uffd, NULL, endpoint->pager);
-	gmemi_uffd_release(endpoint->uffd);
+	gmemi_uffd_let_go(endpoint->uffd);
 	gmemi_source_release(endpoint->source);
 	pthread_mutex_destroy(&endpoint->lock);
 	gmemi_free(endpoint);
@@ -348,7 +348,7 @@ static int add(struct gmem_pager *pager, struct gmem_uffd *uffd, struct gmem_sou
 		return -ENOMEM;
 	}
 	(void)gmemi_source_claim(source); /* it is not NULL */
-	gmemi_uffd_claim(uffd);
+	gmemi_uffd_hold(uffd);
 	fill_in(endpoint, pager, uffd, source, opts);
 	gmemi_source_attach(source, &endpoint->user);
 	r = begin_serving(pager, endpoint);

@@ -107,6 +107,25 @@ int gmemi_sys_timer(void); /* readable from `when` on; UINT64_MAX = never */
 int gmemi_sys_timer_set(int fd, uint64_t when);
 bool gmemi_sys_timer_take(int fd); /* was it due, and has nobody else taken that? */
 
+/* sockets (sys_socket.c); they never block, whatever the fd's own flags are, and send no SIGPIPE */
+struct gmemi_socket {
+	bool unix_domain, stream, packets, connected;
+	uint32_t pid, uid, gid; /* of the peer: who connected, or made the pair */
+};
+int gmemi_sys_socket(int fd, struct gmemi_socket *about);
+#define GMEMI_RECEIVED 16
+struct gmemi_received {
+	int fds[GMEMI_RECEIVED]; /* the caller's, also when something is cut */
+	uint32_t count;
+	bool cut; /* fds or data were lost: more came than there was room for */
+};
+/* Bytes, 0 at the end, or a negative errno; what came is in `received` then. */
+int64_t gmemi_sys_receive(int fd, void *buffer, size_t room, struct gmemi_received *received);
+/* Bytes that were sent; the fds, at most GMEMI_RECEIVED, go with the first of them. */
+int64_t gmemi_sys_send(int fd, const void *data, size_t length, const int *fds, uint32_t count);
+/* Until it can be read or written: 0, -ETIMEDOUT, -EINTR. */
+int gmemi_sys_wait_socket(int fd, bool to_write, uint64_t timeout_ns);
+
 /* where threads run: bit n of the words = CPU n */
 int gmemi_sys_affinity(uint32_t thread, uint64_t *words, uint32_t count);
 int gmemi_sys_set_affinity(const uint64_t *words, uint32_t count); /* of the calling thread */

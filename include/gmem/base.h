@@ -10,8 +10,8 @@
  * - **Codes.** Codes of the kernel pass untouched. Codes the library makes itself have one meaning each: -EINVAL bad argument,
  *   -E2BIG an option of a later library (flag bit or non-zero tail of an options struct), -EOPNOTSUPP nothing here can do it,
  *   -EEXIST taken already, -EBUSY still in use, -ENOENT no such thing, -ESTALE handle used after fork, -ECANCELED a callback
- *   said no, -ENODATA the input ended, -EFBIG the memory is larger than RLIMIT_FSIZE, -EIO the kernel answered what it never
- *   should, -ENOMEM out of memory. gmem_last_error() says whether a code came from the kernel or from the library.
+ *   said no, -ENODATA the input ended, -EFBIG the memory is larger than RLIMIT_FSIZE, -EPROTO a peer broke the protocol, -EIO
+ *   the kernel answered what it never should, -ENOMEM out of memory. gmem_last_error() says whether a code came from the kernel or from the library.
  * - **Optional arguments** travel in a struct whose first member is its size; NULL means defaults, and so does
  *   a struct whose other members are all zero. Reserved members must be zero.
  * - **Threads.** Every call names its class: *any* (any thread, any time), *object* (calls on this object must not overlap), or

@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: MIT */
+/* Handing an endpoint of this process out. */
+#include "channel.h"
+
+#include <string.h>
+
+#include "alloc.h"
+#include "err.h"
+#include "firecracker.h"
+
+/* An endpoint as it is to be said. */
+struct picture {
+	struct gmem_uffd *uffd;
+	uint32_t endpoint;
+	struct gmem *memories[GMEMI_WIRE_MEMORIES];
+	uint32_t memory_count, region_count;
+	struct gmemi_wire_region *regions;
+	uint64_t length;
+};
+
+/* --- what there is ------------------------------------------------------------------------------------------------------ */
+
+static int memory_number(struct picture *picture, struct gmem *mem, uint32_t *number)
+{
+	uint32_t i = 0;
+
+	*number = GMEMI_WIRE_NONE;
+	if (!mem)
+		return 0;
+	while (i < picture->memory_count && picture->memories[i] != mem)
+		i++;
+	if (i == GMEMI_WIRE_MEMORIES)
+		return gmemi_refuse(-EOPNOTSUPP, "the endpoint watches more than %d memories", GMEMI_WIRE_MEMORIES);
+	if (i == picture->memory_count)
+		picture->memories[picture->memory_count++] = mem;
+	*number = i;
+	return 0;
+}
+
+static uint64_t shifted(uint64_t start, uint64_t by)
+{
+	return start == UINT64_MAX ? start : start + by;
+}
+
+static int add_view(struct picture *picture, const struct gmemi_view *view)
+{
+	struct gmemi_region *region = view->region;
+	struct gmemi_wire_region *said = &picture->regions[picture->region_count++];
+	uint64_t inside = view->offset - region->offset;
+
+	*said = (struct gmemi_wire_region){
+		.strategy = region->strategy == GMEM_STRATEGY_FILL ? GMEMI_WIRE_FILL : GMEMI_WIRE_COPY,
+		.flags = region->protects ? GMEMI_WIRE_WRITE_PROTECT : 0,
+		.offset = view->offset,
+		.length = view->length,
+		.hva = view->hva,
+		.gpa = shifted(region->gpa, inside),
+		.content = region->content + inside,
+		.page_size = region->page_size,
+	};
+	picture->length += view->length;
+	atomic_store(&region->copies, false); /* another process moves pages from now on */
+	return memory_number(picture, region->watched->mem, &said->memory);
+}
+
+/* What a page of two mappings is, can be said of one of them only. */
+static int check_mapped_once(const struct picture *picture)
+{
+	uint64_t length = atomic_load(&picture->uffd->length);
+
+	if (picture->length != length)
+		return gmemi_refuse(-EOPNOTSUPP, "memory is mapped more than once: 0x%llx bytes for 0x%llx of memory",
+				    (unsigned long long)picture->length, (unsigned long long)length);
+	return 0;
+}
+
+static int look(struct picture *picture)
+{
+	struct gmem_uffd *uffd = picture->uffd;
+	const struct gmemi_table *views = &uffd->views;
+	size_t count;
+	int r = 0;
+
+	pthread_mutex_lock(&uffd->index_lock);
+	count = views->count;
+	pthread_mutex_unlock(&uffd->index_lock); /* the register lock keeps it */
+	if (count == 0 || count >= UINT32_MAX)
+		return gmemi_refuse(-EBADFD, "the endpoint watches nothing, or too much");
+	picture->regions = gmemi_alloc(count, sizeof(*picture->regions));
+	if (!picture->regions)
+		return -ENOMEM;
+	pthread_mutex_lock(&uffd->index_lock);
+	for (size_t i = 0; r == 0 && i < views->count && i < count; i++)
+		r = add_view(picture, views->items[i]);
+	pthread_mutex_unlock(&uffd->index_lock);
+	return r < 0 ? r : check_mapped_once(picture);
+}
+
+static int take_picture(struct gmem_uffd *uffd, uint32_t endpoint, struct picture *picture)
+{
+	int r;
+
+	*picture = (struct picture){ .uffd = uffd, .endpoint = endpoint };
+	pthread_mutex_lock(&uffd->register_lock);
+	r = look(picture);
+	pthread_mutex_unlock(&uffd->register_lock);
+	return r;
+}
+
+/* --- the library's own protocol ----------------------------------------------------------------------------------------- */
+
+int gmemi_channel_say(struct gmem_channel *channel, struct gmemi_wire *wire, const int *fds, uint64_t deadline)
+{
+	size_t size = gmemi_wire_size(wire);
+	unsigned char *bytes = gmemi_alloc(size, 1);
+	int r;
+
+	if (!bytes)
+		return -ENOMEM;
+	wire->number = ++channel->number;
+	(void)gmemi_wire_encode(wire, bytes, size);
+	r = gmemi_channel_send_all(channel, bytes, size, fds, wire->fds, deadline);
+	gmemi_free(bytes);
+	return r;
+}
+
+static int send_endpoint(struct gmem_channel *channel, const struct picture *picture, uint64_t deadline)
+{
+	struct gmemi_wire wire = { .type = GMEMI_WIRE_ENDPOINT, .fds = 1, .flags = GMEMI_WIRE_ESSENTIAL };
+
+	wire.endpoint = (struct gmemi_wire_endpoint){ .endpoint = picture->endpoint,
+						      .memories = picture->memory_count,
+						      .regions = picture->region_count,
+						      .length = picture->length };
+	return gmemi_channel_say(channel, &wire, &picture->uffd->fd, deadline);
+}
+
+static int send_memory(struct gmem_channel *channel, const struct picture *picture, uint32_t number, uint64_t deadline)
+{
+	struct gmem *mem = picture->memories[number];
+	struct gmemi_wire wire = { .type = GMEMI_WIRE_MEMORY, .fds = 2, .flags = GMEMI_WIRE_ESSENTIAL };
+	int fds[2] = { gmemi_memory_shared_fd(mem), gmemi_pagemap_fd(mem->map) };
+
+	gmemi_memory_expose(mem);
+	atomic_store(&mem->map_lent, true);
+	wire.memory = (struct gmemi_wire_memory){ .endpoint = picture->endpoint,
+						  .memory = number,
+						  .file = 0,
+						  .map = 1,
+						  .length = mem->length,
+						  .page_size = mem->page_size };
+	return gmemi_channel_say(channel, &wire, fds, deadline);
+}
+
+static int send_regions(struct gmem_channel *channel, const struct picture *picture, uint64_t deadline)
+{
+	struct gmemi_wire wire = { .type = GMEMI_WIRE_REGIONS,
+				   .flags = GMEMI_WIRE_ESSENTIAL,
+				   .regions = { .endpoint = picture->endpoint } };
+	uint32_t most = gmemi_wire_items_per_message(GMEMI_WIRE_REGIONS);
+	int r = 0;
+
+	for (uint32_t at = 0; r == 0 && at < picture->region_count; at += most) {
+		wire.items = picture->regions + at;
+		wire.item_count = picture->region_count - at < most ? picture->region_count - at : most;
+		r = gmemi_channel_say(channel, &wire, NULL, deadline);
+	}
+	return r;
+}
+
+static int send_all_of_it(struct gmem_channel *channel, const struct picture *picture, uint64_t deadline)
+{
+	struct gmemi_wire ready = { .type = GMEMI_WIRE_READY,
+				    .flags = GMEMI_WIRE_ESSENTIAL,
+				    .end = { .endpoint = picture->endpoint } };
+	int r = send_endpoint(channel, picture, deadline);
+
+	for (uint32_t i = 0; r == 0 && i < picture->memory_count; i++)
+		r = send_memory(channel, picture, i, deadline);
+	if (r == 0)
+		r = send_regions(channel, picture, deadline);
+	return r < 0 ? r : gmemi_channel_say(channel, &ready, NULL, deadline);
+}
+
+static int wait_for_bytes(struct gmem_channel *channel, uint64_t deadline)
+{
+	uint64_t now = gmemi_sys_now();
+	int r = deadline <= now ? -ETIMEDOUT
+				: gmemi_sys_wait_socket(channel->fd, false, deadline == UINT64_MAX ? deadline : deadline - now);
+
+	if (r == -ETIMEDOUT)
+		return gmemi_refuse(r, "the peer does not answer");
+	return r < 0 ? gmemi_failed(r, "waiting for the peer", NULL) : 0;
+}
+
+/* Until *answered: what comes meanwhile is taken. */
+static int wait_for(struct gmem_channel *channel, const bool *answered, uint64_t deadline)
+{
+	while (!*answered) {
+		int r = gmemi_channel_step(channel, NULL);
+
+		if (r < 0 || *answered)
+			return r < 0 ? r : 0;
+		r = gmemi_channel_fill(channel);
+		if (r == 0)
+			return gmemi_refuse(-ENOTCONN, "the peer has closed its end");
+		if (r == -EAGAIN)
+			r = wait_for_bytes(channel, deadline);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int send_hello(struct gmem_channel *channel, uint64_t deadline)
+{
+	int r = gmemi_channel_say_hello(channel);
+
+	if (r == 0)
+		r = gmemi_channel_send_all(channel, channel->out, channel->out_have, NULL, 0, deadline);
+	channel->out_have = 0;
+	return r;
+}
+
+static int send_native(struct gmem_channel *channel, const struct picture *picture, uint64_t deadline)
+{
+	int r = channel->hello_sent ? 0 : send_hello(channel, deadline);
+
+	if (r == 0)
+		r = wait_for(channel, &channel->hello_come, deadline);
+	channel->taken = false;
+	if (r == 0)
+		r = send_all_of_it(channel, picture, deadline);
+	return r < 0 ? r : wait_for(channel, &channel->taken, deadline);
+}
+
+/* --- Firecracker's ------------------------------------------------------------------------------------------------------ */
+
+static int send_json(struct gmem_channel *channel, const struct picture *picture, const struct gmemi_fc_region *regions,
+		     uint64_t deadline)
+{
+	size_t length;
+	char *text;
+	int r = gmemi_fc_write(GMEMI_FC_PAGE_SIZE, regions, picture->region_count, &text, &length);
+
+	if (r < 0)
+		return r;
+	r = gmemi_channel_send_all(channel, text, length, &picture->uffd->fd, 1, deadline);
+	gmemi_free(text);
+	return r;
+}
+
+/* Its peer hears of a page that the file has, and would wait for ever: it knows copying alone. */
+static int send_firecracker(struct gmem_channel *channel, const struct picture *picture, uint64_t deadline)
+{
+	struct gmemi_fc_region *regions = gmemi_alloc(picture->region_count, sizeof(*regions));
+	int r = 0;
+
+	if (!regions)
+		return -ENOMEM;
+	for (uint32_t i = 0; r == 0 && i < picture->region_count; i++) {
+		const struct gmemi_wire_region *from = &picture->regions[i];
+
+		regions[i] = (struct gmemi_fc_region){
+			.hva = from->hva, .length = from->length, .offset = from->content, .page_size = from->page_size
+		};
+		if (from->strategy != GMEMI_WIRE_COPY)
+			r = gmemi_refuse(-EOPNOTSUPP, "the protocol of Firecracker is for regions with GMEM_STRATEGY_COPY");
+	}
+	if (r == 0)
+		r = send_json(channel, picture, regions, deadline);
+	gmemi_free(regions);
+	return r;
+}
+
+static int send_picture(struct gmem_channel *channel, const struct picture *picture)
+{
+	uint64_t now = gmemi_sys_now(), deadline = UINT64_MAX;
+
+	if (channel->timeout_ns < UINT64_MAX - now)
+		deadline = now + channel->timeout_ns;
+	if (channel->protocol == GMEM_PROTOCOL_FIRECRACKER)
+		return send_firecracker(channel, picture, deadline);
+	channel->protocol = GMEM_PROTOCOL_NATIVE;
+	return send_native(channel, picture, deadline);
+}
+
+int gmemi_channel_send(struct gmem_channel *channel, struct gmem_uffd *uffd, uint32_t endpoint)
+{
+	struct picture picture;
+	int r;
+
+	if (channel->broken)
+		return gmemi_refuse(channel->broken, "the channel has failed before, and is of no more use");
+	if (channel->endpoints || channel->build.uffd)
+		return gmemi_refuse(-EBADFD, "the channel receives");
+	channel->sends = true;
+	r = take_picture(uffd, endpoint, &picture);
+	if (r == 0)
+		r = send_picture(channel, &picture);
+	gmemi_free(picture.regions);
+	if (r < 0 && r != -EBADFD && r != -EOPNOTSUPP)
+		channel->broken = r;
+	return r;
+}
