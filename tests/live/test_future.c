@@ -267,7 +267,7 @@ static void outside_the_direct_map(void **state)
 	memset(memory.at, FILL, RAW_PAGE);
 	assert_true(all_are(memory.second, FILL, RAW_PAGE));
 	assert_int_equal(read_by_pages(memory.at), -EFAULT);
-	assert_int_equal(raw_result(madvise(memory.at, RAW_PAGE, MMANI_MADV_POPULATE_WRITE)), -EFAULT);
+	assert_int_equal(raw_result(madvise(memory.at, RAW_PAGE, MMANI_MADV_POPULATE_WRITE)), -EINVAL);
 	if (future_flag_write())
 		hidden_pages_can_be_written(&memory);
 	/* What goes back is ordinary memory again. */
