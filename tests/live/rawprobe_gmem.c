@@ -193,7 +193,7 @@ enum raw_state raw_gmem_hidden(const struct raw_machine *machine, unsigned long 
 	page = map(machine->vm, SHARED | BIT2);
 	if (!page)
 		return raw_of_errno(errno);
-	hidden = madvise(page, page_size(), MADV_POPULATE_WRITE) < 0 && errno == EFAULT && touch(page) == 0;
+	hidden = madvise(page, page_size(), MADV_POPULATE_WRITE) < 0 && (errno == EFAULT || errno == EINVAL) && touch(page) == 0;
 	munmap(page, page_size());
 	return hidden ? RAW_PRESENT : RAW_ABSENT;
 }
