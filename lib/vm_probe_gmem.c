@@ -13,7 +13,8 @@
 
 #define SHARED (KVMI_GUEST_MEMFD_MMAP | KVMI_GUEST_MEMFD_INIT_SHARED)
 
-static const char selinux_hint[] = "a security module refuses the file (SELinux: class anon_inode), or a seccomp filter the call";
+static const char selinux_hint[] =
+	"a security module refuses the file (SELinux: class anon_inode), or a seccomp filter the call";
 
 static int flags_of(struct gmem_vm *vm)
 {
@@ -155,8 +156,8 @@ struct gmemi_verdict gmemi_probe_gmem_write(struct gmem_vm *vm, const struct gme
 	return gmemi_present(row);
 }
 
-/* Where bit 2 is not write(), it may be this: then the kernel cannot reach the page through its own map, and populating
- * fails. */
+/* Where bit 2 is not write(), it may be this: then the kernel cannot reach the page through its own map, and populating fails:
+ * with the code of a mapping that cannot be pinned (mm/gup.c, as for memfd_secret()), or of a page. */
 struct gmemi_verdict gmemi_probe_no_direct_map(struct gmem_vm *vm, const struct gmemi_probe_row *row)
 {
 	struct gmemi_verdict write = gmemi_vm_verdict(vm, GMEM_FEATURE_GUEST_MEMFD_WRITE);
@@ -171,7 +172,7 @@ struct gmemi_verdict gmemi_probe_no_direct_map(struct gmem_vm *vm, const struct 
 	if (r < 0)
 		return gmemi_from_error(row, r, NULL);
 	r = try_touch(page);
-	return r == -EFAULT ? gmemi_present(row) : gmemi_from_error(row, r < 0 ? r : -ENODEV, NULL);
+	return r == -EINVAL || r == -EFAULT ? gmemi_present(row) : gmemi_from_error(row, r < 0 ? r : -ENODEV, NULL);
 }
 
 /* The policy came with a file system of its own; on kernels before it mbind() answers 0 and does nothing. */

@@ -193,7 +193,7 @@ enum raw_state raw_gmem_hidden(const struct raw_machine *machine, unsigned long 
 	page = map(machine->vm, SHARED | BIT2);
 	if (!page)
 		return raw_of_errno(errno);
-	hidden = madvise(page, page_size(), MADV_POPULATE_WRITE) < 0 && errno == EFAULT && touch(page) == 0;
+	hidden = madvise(page, page_size(), MADV_POPULATE_WRITE) < 0 && (errno == EFAULT || errno == EINVAL) && touch(page) == 0;
 	munmap(page, page_size());
 	return hidden ? RAW_PRESENT : RAW_ABSENT;
 }
@@ -218,6 +218,7 @@ enum raw_state raw_gmem_numa(const struct raw_machine *machine, unsigned long un
 
 enum raw_state raw_gmem_attributes(const struct raw_machine *machine, unsigned long unused)
 {
+	uint64_t convert[16] = { 0, (uint64_t)sysconf(_SC_PAGESIZE), 8 }; /* offset, size, PRIVATE */
 	enum raw_state bound = raw_gmem_bind(machine, unused);
 	int fd, error;
 
@@ -227,6 +228,10 @@ enum raw_state raw_gmem_attributes(const struct raw_machine *machine, unsigned l
 	if (fd < 0)
 		return raw_of_errno(errno);
 	error = raw_answer(fd, RAW_SET_MEMORY_ATTRIBUTES2);
+	if (error == EFAULT) /* known, which it is on VMs without private memory too: one page of a file that is thrown away */
+		error = ioctl(fd, RAW_SET_MEMORY_ATTRIBUTES2, convert) < 0 ? errno : 0;
+	else
+		error = error ? error : ENOTTY;
 	close(fd);
-	return error == EFAULT ? RAW_PRESENT : raw_of_errno(error ? error : ENOTTY);
+	return error ? raw_of_errno(error) : RAW_PRESENT;
 }

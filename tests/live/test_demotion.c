@@ -56,7 +56,7 @@ static int populate(struct world *w, uint64_t offset, uint64_t length, const uns
 	uint64_t done = 7;
 	int r = gmem_populate(w->mem, offset, length, content + offset, &done, &opts);
 
-	assert_int_equal(done, r ? 0 : length);
+	assert_true(r ? done < length : done == length); /* zeros need nothing that could fail */
 	return r;
 }
 

@@ -9,7 +9,7 @@
 #include "gt.h"
 #include "world.h"
 
-#define PAGES 64u
+#define PAGES 1024u
 #define LENGTH (PAGES * (uint64_t)RAW_PAGE)
 #define NEEDS (GT_NEEDS_VCPU | GT_NEEDS_UFFD)
 

@@ -52,6 +52,8 @@ static int fill_by(uint64_t offset, uint64_t length, uint64_t from, uint64_t fla
 	struct gmem_populate_opts opts = { .size = sizeof(opts), .flags = flags, .chunk = CHUNK };
 	int r;
 
+	if (gmem_vm_probe(m.vm, GMEM_FEATURE_GUEST_MEMFD_WRITE, NULL) == GMEM_PRESENT) /* would come first */
+		opts.mechanism = GMEM_MECH_MAPPING;
 	spoil_sentence();
 	*done = UINT64_MAX;
 	r = gmem_populate_fd(m.mem, offset, length, input, from, done, &opts);
