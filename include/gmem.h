@@ -14,5 +14,6 @@
 #include <gmem/fault.h>
 #include <gmem/pager.h>
 #include <gmem/channel.h>
+#include <gmem/server.h>
 
 #endif

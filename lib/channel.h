@@ -47,7 +47,9 @@ typedef int (*gmemi_channel_fn)(void *user, struct gmem_channel *channel, const 
 struct gmem_channel {
 	int fd, epoll, timer;
 	bool packets;
-	bool sends; /* it hands memory out: what comes are answers */
+	bool sends;    /* it hands memory out: what comes are answers */
+	bool puts_off; /* READY is answered by gmemi_channel_accept(), not as soon as everything has come */
+	atomic_uint claims;
 	struct gmemi_socket peer;
 	uint64_t timeout_ns, max_length;
 	uint64_t deadline, timer_at; /* of what is under way, UINT64_MAX = nothing is; and what the timer is set to */
@@ -79,6 +81,11 @@ struct gmem_channel {
 
 /* channel.c */
 int gmemi_channel_check(const struct gmem_channel *channel);
+/* Checks options, and fills in defaults. */
+int gmemi_channel_opts(struct gmem_channel_open_opts *local, const struct gmem_channel_open_opts *opts);
+/* gmem_channel_close() gives up the program's claim. */
+void gmemi_channel_claim(struct gmem_channel *channel);
+void gmemi_channel_release(struct gmem_channel *channel);
 /* Everything that has come is closed, the peer is told if it can be, and the channel is of no more use. Returns code. */
 int gmemi_channel_break(struct gmem_channel *channel, int code);
 
@@ -107,6 +114,12 @@ int gmemi_channel_step(struct gmem_channel *channel, struct gmem_vm *vm);
 int gmemi_channel_firecracker(struct gmem_channel *channel, struct gmem_vm *vm);
 int gmemi_channel_native(struct gmem_channel *channel, struct gmem_vm *vm);
 int gmemi_channel_say_hello(struct gmem_channel *channel);
+/* What was put off: tells the peer that its endpoint is taken. */
+int gmemi_channel_accept(struct gmem_channel *channel);
+/* Tells the peer that it is let go: code 0 = everything is there. */
+int gmemi_channel_say_release(struct gmem_channel *channel, uint32_t endpoint, int code, uint64_t pending);
+/* What a negative errno is on the wire. */
+enum gmemi_wire_code gmemi_channel_code(int code);
 
 /* channel_build.c: all with -EPROTO where the peer is to blame. */
 int gmemi_build_begin(struct gmemi_build *build, struct gmem_vm *vm, int uffd_fd);

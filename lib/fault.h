@@ -186,6 +186,12 @@ int gmemi_region_resolve(struct gmem_uffd *uffd, struct gmemi_region *region, ui
 bool gmemi_uffd_has_untold(struct gmem_uffd *uffd);
 int gmemi_uffd_read(struct gmem_uffd *uffd, struct gmem_fault *faults, uint32_t count);
 
+/* fault_owner.c */
+/* Whoever waits for any page of it tries again. */
+void gmemi_uffd_wake_all(struct gmem_uffd *uffd);
+/* Has the process whose memory it watches not ended? True also where that cannot be found out. */
+bool gmemi_uffd_owner_lives(struct gmem_uffd *uffd);
+
 /* fault_strategy.c: of a region of this process, and of a peer's, of which nothing can be asked. */
 int gmemi_region_choose_strategy(struct gmemi_region *region, struct gmem *mem, enum gmem_strategy wanted);
 void gmemi_region_believe_strategy(struct gmemi_region *region, const struct gmem *mem, enum gmem_strategy wanted);

@@ -110,12 +110,14 @@ int gmemi_sys_socket(int fd, struct gmemi_socket *about)
 	struct sockaddr_storage name;
 	socklen_t length = sizeof(name);
 	struct ucred peer;
-	int domain, type, r = option(fd, SO_DOMAIN, &domain, sizeof(domain));
+	int domain, type, listens, r = option(fd, SO_DOMAIN, &domain, sizeof(domain));
 
 	if (r == 0)
 		r = option(fd, SO_TYPE, &type, sizeof(type));
 	if (r == 0)
 		r = option(fd, SO_PEERCRED, &peer, sizeof(peer));
+	if (r == 0)
+		r = option(fd, SO_ACCEPTCONN, &listens, sizeof(listens));
 	if (r < 0)
 		return r;
 	*about = (struct gmemi_socket){
@@ -123,11 +125,22 @@ int gmemi_sys_socket(int fd, struct gmemi_socket *about)
 		.stream = type == SOCK_STREAM,
 		.packets = type == SOCK_SEQPACKET,
 		.connected = getpeername(fd, (struct sockaddr *)&name, &length) == 0,
+		.listens = listens != 0,
 		.pid = (uint32_t)peer.pid,
 		.uid = (uint32_t)peer.uid,
 		.gid = (uint32_t)peer.gid,
 	};
 	return 0;
+}
+
+int gmemi_sys_accept(int fd)
+{
+	int r;
+
+	do
+		r = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+	while (r == -1 && errno == EINTR);
+	return gmemi_moved_up(r);
 }
 
 int gmemi_sys_wait_socket(int fd, bool to_write, uint64_t timeout_ns)

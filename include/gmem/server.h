@@ -22,8 +22,8 @@ struct gmem_server;
 /** What the program does. All but `admit` may be NULL. */
 struct gmem_server_ops {
 	uint64_t size; /**< sizeof(struct gmem_server_ops) */
-	/** A VM has handed over its memory: choose its source, or refuse it with a negative errno, which the VM is told with the
-	 * sentence of gmem_last_error() (-EACCES and -EPERM as "denied", -EBUSY as "busy").
+	/** A VM has handed over its memory: choose its source, or refuse it with a negative errno, which the VM is told
+	 * (-EACCES and -EPERM as "denied", -EBUSY as "busy", others as "failed").
 	 *
 	 * It runs in the server's thread: while it takes its time, other VMs wait to be admitted, but the faults of those that
 	 * were go on being served. It may call the library, but for gmem_server_destroy().
