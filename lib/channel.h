@@ -75,6 +75,11 @@ struct gmem_channel {
 	unsigned char out[GMEMI_CHANNEL_OUT];
 	size_t out_have;
 	struct gmemi_build build;
+	/* What was handed out. */
+	const struct gmem *told[GMEMI_WIRE_MEMORIES]; /* by number; NULL = gone */
+	uint32_t told_count;
+	bool handed;             /* the peer may have the endpoint */
+	bool refused;            /* ... but says that it has let everything go */
 	gmemi_channel_fn notify; /* NULL = such messages are ignored */
 	void *notify_user;
 };
@@ -138,5 +143,14 @@ int gmemi_channel_say(struct gmem_channel *channel, struct gmemi_wire *wire, con
  * it; with the protocol of Firecracker, whose peer does not answer, until it is sent. Only for who holds the endpoint meanwhile
  * and after. -ETIMEDOUT; -EPROTO the peer refused (with its sentence); -EOPNOTSUPP the protocol cannot express it. */
 int gmemi_channel_send(struct gmem_channel *channel, struct gmem_uffd *uffd, uint32_t endpoint);
+/* After that. Regions of the endpoint that the peer has not been told of; a range that has gone, with all it was told there;
+ * and that it is to let go. A failure leaves the channel of no more use. */
+int gmemi_channel_say_added(struct gmem_channel *channel, struct gmem_uffd *uffd, uint32_t endpoint);
+int gmemi_channel_say_removed(struct gmem_channel *channel, uint32_t endpoint, const struct gmem *mem, uint64_t offset,
+			      uint64_t length, bool last);
+int gmemi_channel_say_detach(struct gmem_channel *channel, uint32_t endpoint);
+/* Takes what the peer has sent since. 0 = nothing more is there now; -ENOTCONN it has closed its end; other codes, after which
+ * the channel is of no more use. */
+int gmemi_channel_attend(struct gmem_channel *channel);
 
 #endif

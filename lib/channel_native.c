@@ -169,8 +169,10 @@ static int pass_on(struct gmem_channel *channel, const struct gmemi_wire *wire)
 {
 	int r = channel->notify ? channel->notify(channel->notify_user, channel, wire) : 0;
 
-	if (r == 0 && wire->type == GMEMI_WIRE_ERROR)
+	if (r == 0 && wire->type == GMEMI_WIRE_ERROR) {
+		channel->refused = true;
 		r = take_error(wire);
+	}
 	if (r == 0 && wire->type == GMEMI_WIRE_DETACH && !channel->sends) {
 		r = check_endpoint(channel, wire->end.endpoint, "DETACH");
 		if (r == 0)

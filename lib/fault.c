@@ -37,6 +37,7 @@ static struct gmem_uffd *new_uffd(struct gmem_vm *vm, int fd)
 	pthread_mutex_init(&uffd->register_lock, NULL);
 	pthread_mutex_init(&uffd->index_lock, NULL);
 	pthread_mutex_init(&uffd->read_lock, NULL);
+	pthread_mutex_init(&uffd->listener_lock, NULL);
 	pthread_rwlock_init(&uffd->events_lock, NULL);
 	pthread_mutex_init(&uffd->events_gate, NULL);
 	gmemi_claims_begin(&uffd->fileless.content);
@@ -86,6 +87,7 @@ static void end(struct gmem_uffd *uffd)
 	pthread_mutex_destroy(&uffd->register_lock);
 	pthread_mutex_destroy(&uffd->index_lock);
 	pthread_mutex_destroy(&uffd->read_lock);
+	pthread_mutex_destroy(&uffd->listener_lock);
 	pthread_rwlock_destroy(&uffd->events_lock);
 	pthread_mutex_destroy(&uffd->events_gate);
 	gmemi_free(uffd);

@@ -50,3 +50,54 @@ bool gmemi_uffd_owner_lives(struct gmem_uffd *uffd)
 		atomic_store(&uffd->owner_gone, true);
 	return r != -ESRCH;
 }
+
+/* --- who hands it out --------------------------------------------------------------------------------------------------- */
+
+void gmemi_uffd_listen(struct gmem_uffd *uffd, struct gmemi_uffd_listener *listener)
+{
+	pthread_mutex_lock(&uffd->listener_lock);
+	uffd->listener = listener;
+	pthread_mutex_unlock(&uffd->listener_lock);
+}
+
+int gmemi_uffd_may_add(struct gmem_uffd *uffd)
+{
+	int r = 0;
+
+	pthread_mutex_lock(&uffd->listener_lock);
+	if (uffd->listener)
+		r = uffd->listener->may_add(uffd->listener);
+	pthread_mutex_unlock(&uffd->listener_lock);
+	return r;
+}
+
+void gmemi_uffd_tell_added(struct gmem_uffd *uffd)
+{
+	pthread_mutex_lock(&uffd->listener_lock);
+	if (uffd->listener)
+		uffd->listener->added(uffd->listener);
+	pthread_mutex_unlock(&uffd->listener_lock);
+}
+
+void gmemi_uffd_tell_removed(struct gmem_uffd *uffd, const struct gmem *mem, const struct gmemi_untold *gone)
+{
+	pthread_mutex_lock(&uffd->listener_lock);
+	if (uffd->listener && gone->end > gone->start)
+		uffd->listener->removed(uffd->listener, mem, gone->start, gone->end - gone->start, gone->last);
+	pthread_mutex_unlock(&uffd->listener_lock);
+}
+
+void gmemi_untold_note(struct gmemi_untold *gone, const struct gmemi_region *region)
+{
+	bool told;
+
+	pthread_mutex_lock(&region->watched->uffd->index_lock);
+	told = region->told;
+	pthread_mutex_unlock(&region->watched->uffd->index_lock);
+	if (!told)
+		return;
+	if (gone->end == gone->start || region->offset < gone->start)
+		gone->start = region->offset;
+	if (region->offset + region->length > gone->end)
+		gone->end = region->offset + region->length;
+}

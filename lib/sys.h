@@ -103,8 +103,6 @@ int gmemi_sys_eventfd(void);
 void gmemi_sys_eventfd_raise(int fd);
 void gmemi_sys_eventfd_lower(int fd);
 uint32_t gmemi_sys_process(void); /* its number */
-/* Readable once that process has ended, by its number: -ESRCH if it has; -ENOSYS before kernel 5.3. */
-int gmemi_sys_watch_process(uint32_t process);
 int gmemi_sys_timer(void); /* readable from `when` on; UINT64_MAX = never */
 int gmemi_sys_timer_set(int fd, uint64_t when);
 bool gmemi_sys_timer_take(int fd); /* was it due, and has nobody else taken that? */
@@ -125,6 +123,9 @@ struct gmemi_received {
 int64_t gmemi_sys_receive(int fd, void *buffer, size_t room, struct gmemi_received *received);
 /* Bytes that were sent; the fds, at most GMEMI_RECEIVED, go with the first of them. */
 int64_t gmemi_sys_send(int fd, const void *data, size_t length, const int *fds, uint32_t count);
+/* A fd that is readable once the process has ended that made the peer's end: -ESRCH if it has; other codes: it is not known which
+ * one that is, or the kernel cannot tell. Of what the kernel says of the socket, or (before 6.5) by its number. */
+int gmemi_sys_watch_peer(int fd, uint32_t process);
 /* Who has connected: a fd, or -EAGAIN if the listening socket is non-blocking and nobody has. */
 int gmemi_sys_accept(int fd);
 /* Until it can be read or written: 0, -ETIMEDOUT, -EINTR. */

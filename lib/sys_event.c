@@ -150,11 +150,6 @@ uint32_t gmemi_sys_process(void)
 	return (uint32_t)getpid();
 }
 
-int gmemi_sys_watch_process(uint32_t process)
-{
-	return gmemi_moved_up(syscall(SYS_pidfd_open, (pid_t)process, 0)); /* close-on-exec by itself */
-}
-
 int gmemi_sys_affinity(uint32_t thread, uint64_t *words, uint32_t count)
 {
 	int64_t r = gmemi_outcome(syscall(SYS_sched_getaffinity, (pid_t)thread, count * sizeof(*words), words));

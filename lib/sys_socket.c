@@ -6,12 +6,15 @@
 #include <stddef.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "sys_int.h"
 
 #define NANOSECONDS UINT64_C(1000000000)
-#define PIDFD 4 /* SCM_PIDFD, kernel 6.5: a fd that the owner of the socket asked for (SO_PASSPIDFD) */
+#define PEER_PIDFD 77 /* SO_PEERPIDFD, kernel 6.5 */
+#define PIDFD 4       /* SCM_PIDFD, kernel 6.5: a fd that the owner of the socket asked for (SO_PASSPIDFD) */
 
 /* Room for the fds, for the sender's credentials and label where the owner of the socket wants them, and nothing more: who
  * sends more fds has them closed by the kernel, and not put into this process. */
@@ -131,6 +134,17 @@ int gmemi_sys_socket(int fd, struct gmemi_socket *about)
 		.gid = (uint32_t)peer.gid,
 	};
 	return 0;
+}
+
+int gmemi_sys_watch_peer(int fd, uint32_t process)
+{
+	int pidfd, r = option(fd, PEER_PIDFD, &pidfd, sizeof(pidfd));
+
+	if (r == 0)
+		return gmemi_moved_up(pidfd);
+	if (r == -ESRCH || !process)
+		return r;
+	return gmemi_moved_up(syscall(SYS_pidfd_open, (pid_t)process, 0)); /* both are close-on-exec */
 }
 
 int gmemi_sys_accept(int fd)

@@ -77,7 +77,8 @@ struct gmem_guard_info {
  * @param uffd   the endpoint, made by this process: kept alive
  * @param guard  out: the guard; give it up with gmem_guard_destroy()
  * @param opts   options, or NULL
- * @return 0; -EINVAL a NULL argument or bad option; -EBADFD the endpoint is another process's; -EBUSY another guard holds it;
+ * @return 0; -EINVAL a NULL argument or bad option; -EBADFD the endpoint is another process's; -EBUSY a pager of this process serves
+ *         it, or another guard holds it;
  *         -EOPNOTSUPP a policy or option of a later library; -E2BIG ditto; -EMFILE, -ENFILE, -ENOMEM; -ESTALE after fork
  *
  * @threads{any} @blocks{no} @since{0.1}
