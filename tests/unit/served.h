@@ -54,6 +54,8 @@ void station_await_asked(struct station *station, uint64_t count);
 struct gmem_server_info station_info(const struct station *station);
 /* Sources do not answer any more, or do again. */
 void station_hold(struct station *station, uint32_t on);
+/* From now on there is no `admit` of the test's. */
+void station_admit_all(struct station *station);
 void station_open_gate(struct station *station);
 void station_await_holding(struct station *station, uint32_t count);
 
