@@ -69,12 +69,12 @@ struct gmem_server_create_opts {
 /** What gmem_server_query() tells. */
 struct gmem_server_info {
 	uint64_t size;       /**< sizeof(struct gmem_server_info), set by the caller */
-	uint64_t vms;        /**< served now */
+	uint64_t vms;        /**< served now, with those that are about to leave */
 	uint64_t handshakes; /**< under way now */
 	uint64_t admitted;   /**< VMs so far */
 	uint64_t refused;    /**< so far: by `admit`, or since too many were served */
 	uint64_t broken;     /**< handshakes so far that failed: out of time, against the protocol, closed */
-	uint64_t left;       /**< VMs so far whose `leave` has been called */
+	uint64_t left;       /**< VMs so far that have left */
 };
 
 /** Begins to accept VMs.

@@ -15,6 +15,7 @@
 #include "channels.h"
 #include "handles.h"
 #include "inject.h"
+#include "refusal.h"
 #include "served.h"
 
 #define PAGES 64
@@ -25,6 +26,17 @@
 		.pages = PAGES, .backing = GMEM_BACKING_MEMFD, .strategy = GMEM_STRATEGY_COPY, \
 		.protocol = GMEM_PROTOCOL_FIRECRACKER                           \
 	}
+
+/* Nobody is there any more, and nothing of anybody. */
+static void await_quiet(const struct station *station)
+{
+	struct gmem_server_info info;
+
+	do {
+		sched_yield();
+		info = station_info(station);
+	} while (info.vms || info.handshakes);
+}
 
 /* --- served to the end -------------------------------------------------------------------------------------------------- */
 
@@ -39,7 +51,7 @@ static void serve_one(int type, const struct vm_spec *spec, int reason)
 	assert_int_equal(vm_do(&vm, VM_CHECK, 0, PAGES), 0);
 	vm_end(&vm);
 	assert_int_equal(station_await_left(&station, 1), reason);
-	assert_int_equal(station_info(&station).vms, 0);
+	await_quiet(&station);
 	assert_int_equal(station_info(&station).admitted, 1);
 	station_close(&station);
 	address_end(&address);
@@ -284,7 +296,7 @@ static void a_hundred_vms(void **state)
 	for (int i = 0; i < MANY; i++)
 		vm_end(&vms[i]);
 	station_await_left(&station, MANY);
-	assert_int_equal(station_info(&station).vms, 0);
+	await_quiet(&station);
 	station_close(&station);
 	address_end(&address);
 }
@@ -377,16 +389,6 @@ static size_t count_entries(const char *path)
 	return count;
 }
 
-static void await_quiet(const struct station *station)
-{
-	struct gmem_server_info info;
-
-	do {
-		sched_yield();
-		info = station_info(station);
-	} while (info.vms || info.handshakes);
-}
-
 static size_t count_lines(const char *path)
 {
 	FILE *file = fopen(path, "r");
@@ -474,6 +476,98 @@ static void not_with_firecracker(void **state)
 	address_end(&address);
 }
 
+/* --- arguments, and the end --------------------------------------------------------------------------------------------- */
+
+static int admit_none(void *user, const struct gmem_channel_info *peer, struct gmem_uffd *uffd, struct gmem_source **source,
+		      struct gmem_pager_add_opts *opts)
+{
+	(void)user;
+	(void)peer;
+	(void)uffd;
+	(void)source;
+	(void)opts;
+	return 0; /* without a source */
+}
+
+static void arguments(void **state)
+{
+	struct gmem_server_ops ops = { .size = sizeof(ops), .admit = admit_none }, none = { .size = sizeof(none) };
+	struct gmem_channel_open_opts wild = { .size = sizeof(wild), .protocol = 77 };
+	struct gmem_server_create_opts flags = { .size = sizeof(flags), .flags = 1 };
+	struct gmem_server_create_opts speak = { .size = sizeof(speak), .channel = &wild };
+	struct address address = address_make(SOCK_STREAM);
+	int connected = address_connect(&address);
+	struct gmem_server *server;
+	struct gmem_pager *pager;
+
+	(void)state;
+	assert_int_equal(gmem_pager_create(&pager, NULL), 0);
+#define CREATE(code, word, ...) bad("gmem_server_create", gmem_server_create(__VA_ARGS__), code, word)
+	CREATE(-EINVAL, "NULL", NULL, address.listener, &ops, NULL, &server, NULL);
+	CREATE(-EINVAL, "NULL", pager, address.listener, NULL, NULL, &server, NULL);
+	CREATE(-EINVAL, "NULL", pager, address.listener, &ops, NULL, NULL, NULL);
+	CREATE(-EINVAL, "admit", pager, address.listener, &none, NULL, &server, NULL);
+	CREATE(-E2BIG, "flags", pager, address.listener, &ops, NULL, &server, &flags);
+	CREATE(-EINVAL, "protocol", pager, address.listener, &ops, NULL, &server, &speak);
+	CREATE(-EINVAL, "listening", pager, connected, &ops, NULL, &server, NULL);
+	CREATE(-EBADF, "socket", pager, -1, &ops, NULL, &server, NULL);
+#undef CREATE
+	bad("gmem_server_query", gmem_server_query(NULL, NULL), -EINVAL, "NULL");
+	gmem_server_destroy(NULL);
+	close(connected);
+	gmem_pager_destroy(pager);
+	address_end(&address);
+}
+
+static int destroy_in_child(void *arg)
+{
+	gmem_server_destroy(arg);
+	return 0;
+}
+
+/* A child's copy of the server is nothing to the server, or its VMs. */
+static void a_server_in_a_child(void **state)
+{
+	struct vm_spec spec = NATIVE;
+	struct address address = address_make(SOCK_STREAM);
+	struct station station = { .refuse = 0 };
+	struct vm vm = vm_make(&address, &spec);
+
+	(void)state;
+	station_open(&station, &address, 1, NULL);
+	assert_int_equal(vm_do(&vm, VM_ATTACH, 0, 0), 0);
+	assert_int_equal(gt_in_child(destroy_in_child, station.server), 0);
+	assert_int_equal(vm_do(&vm, VM_CHECK, 0, PAGES), 0);
+	vm_end(&vm);
+	assert_int_equal(station_await_left(&station, 1), -ESRCH);
+	station_close(&station);
+	address_end(&address);
+}
+
+/* A VM whose source does not answer is killed: it has left as soon as the source lets go, and others are served meanwhile. */
+static void a_source_that_holds_up(void **state)
+{
+	struct vm_spec spec = NATIVE;
+	struct address address = address_make(SOCK_STREAM);
+	struct station station = { .refuse = 0 };
+	struct vm vm = vm_make(&address, &spec), other = vm_make(&address, &spec);
+
+	(void)state;
+	station_open(&station, &address, 1, NULL);
+	assert_int_equal(vm_do(&vm, VM_ATTACH, 0, 0), 0);
+	station_hold(&station, 1);
+	vm_tell(&vm, VM_CHECK, 0, 1);
+	station_await_holding(&station, 1);
+	vm_kill(&vm);
+	assert_int_equal(vm_do(&other, VM_ATTACH, 0, 0), 0);
+	station_hold(&station, 0);
+	assert_int_equal(station_await_left(&station, 1), -ESRCH);
+	assert_int_equal(vm_do(&other, VM_CHECK, 0, PAGES), 0);
+	vm_end(&other);
+	station_close(&station);
+	address_end(&address);
+}
+
 static const struct gt_test tests[] = {
 	GT(native_over_a_stream, NEEDS),
 	GT(native_over_packets, NEEDS),
@@ -487,6 +581,9 @@ static const struct gt_test tests[] = {
 	GT(peers_out_of_time, 0),
 	GT(a_program_that_takes_its_time, NEEDS),
 	GT(a_hundred_vms, NEEDS),
+	GT(arguments, 0),
+	GT(a_server_in_a_child, NEEDS),
+	GT(a_source_that_holds_up, NEEDS),
 	GT(many_lives, NEEDS),
 	GT(ranges_at_run_time, NEEDS),
 	GT(not_with_firecracker, NEEDS),
