@@ -14,5 +14,7 @@
 #include <gmem/fault.h>
 #include <gmem/pager.h>
 #include <gmem/channel.h>
+#include <gmem/guard.h>
+#include <gmem/server.h>
 
 #endif

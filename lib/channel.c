@@ -52,6 +52,13 @@ static int check_opts(struct gmem_channel_open_opts *opts)
 	return 0;
 }
 
+int gmemi_channel_opts(struct gmem_channel_open_opts *local, const struct gmem_channel_open_opts *opts)
+{
+	int r = GMEMI_OPTS_IN(*local, opts);
+
+	return r < 0 ? r : check_opts(local);
+}
+
 static int check_socket(int fd, struct gmemi_socket *about)
 {
 	int r = gmemi_sys_socket(fd, about);
@@ -93,6 +100,11 @@ static int open_fds(struct gmem_channel *channel, int fd)
 	return r < 0 ? gmemi_failed(r, "setting up epoll and a timer", NULL) : 0;
 }
 
+void gmemi_channel_claim(struct gmem_channel *channel)
+{
+	atomic_fetch_add_explicit(&channel->claims, 1, memory_order_relaxed);
+}
+
 static void end(struct gmem_channel *channel)
 {
 	gmemi_build_end(&channel->build);
@@ -105,6 +117,12 @@ static void end(struct gmem_channel *channel)
 	gmemi_free(channel);
 }
 
+void gmemi_channel_release(struct gmem_channel *channel)
+{
+	if (atomic_fetch_sub_explicit(&channel->claims, 1, memory_order_acq_rel) == 1)
+		end(channel);
+}
+
 static struct gmem_channel *new_channel(const struct gmemi_socket *about, const struct gmem_channel_open_opts *opts)
 {
 	struct gmem_channel *channel = gmemi_alloc(1, sizeof(*channel));
@@ -112,6 +130,7 @@ static struct gmem_channel *new_channel(const struct gmemi_socket *about, const 
 	if (!channel)
 		return NULL;
 	channel->fd = channel->epoll = channel->timer = channel->bitmap = -1;
+	atomic_init(&channel->claims, 1);
 	channel->peer = *about;
 	channel->packets = about->packets;
 	channel->timeout_ns = opts->timeout_ns;
@@ -133,9 +152,7 @@ int gmem_channel_open(int socket_fd, struct gmem_channel **result, const struct 
 	GMEMI_CALL();
 	if (!result)
 		return gmemi_refuse(-EINVAL, "channel is NULL");
-	r = GMEMI_OPTS_IN(o, opts);
-	if (r == 0)
-		r = check_opts(&o);
+	r = gmemi_channel_opts(&o, opts);
 	if (r == 0)
 		r = check_socket(socket_fd, &about);
 	if (r < 0)
@@ -145,7 +162,7 @@ int gmem_channel_open(int socket_fd, struct gmem_channel **result, const struct 
 		return -ENOMEM;
 	r = open_fds(channel, socket_fd);
 	if (r < 0)
-		end(channel);
+		gmemi_channel_release(channel);
 	else
 		*result = channel;
 	return r;
@@ -155,12 +172,14 @@ void gmem_channel_close(struct gmem_channel *channel)
 {
 	GMEMI_CALL();
 	if (channel)
-		end(channel);
+		gmemi_channel_release(channel);
 }
 
-static enum gmemi_wire_code code_for(int code)
+enum gmemi_wire_code gmemi_channel_code(int code)
 {
 	switch (code) {
+	case 0:
+		return GMEMI_WIRE_OK;
 	case -EPROTO:
 		return GMEMI_WIRE_BROKEN;
 	case -ENOMEM:
@@ -169,6 +188,11 @@ static enum gmemi_wire_code code_for(int code)
 		return GMEMI_WIRE_SHORTAGE;
 	case -EOPNOTSUPP:
 		return GMEMI_WIRE_UNSUPPORTED;
+	case -EACCES:
+	case -EPERM:
+		return GMEMI_WIRE_DENIED;
+	case -EBUSY:
+		return GMEMI_WIRE_BUSY;
 	default:
 		return GMEMI_WIRE_FAILED;
 	}
@@ -177,7 +201,7 @@ static enum gmemi_wire_code code_for(int code)
 /* It may not be there any more, or not read. */
 static void tell_peer(struct gmem_channel *channel, int code)
 {
-	struct gmemi_wire wire = { .type = GMEMI_WIRE_ERROR, .error = { .code = code_for(code) } };
+	struct gmemi_wire wire = { .type = GMEMI_WIRE_ERROR, .error = { .code = gmemi_channel_code(code) } };
 	struct gmemi_sentence why;
 
 	gmemi_sentence_take(&why);

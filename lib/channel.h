@@ -47,7 +47,9 @@ typedef int (*gmemi_channel_fn)(void *user, struct gmem_channel *channel, const 
 struct gmem_channel {
 	int fd, epoll, timer;
 	bool packets;
-	bool sends; /* it hands memory out: what comes are answers */
+	bool sends;    /* it hands memory out: what comes are answers */
+	bool puts_off; /* READY is answered by gmemi_channel_accept(), not as soon as everything has come */
+	atomic_uint claims;
 	struct gmemi_socket peer;
 	uint64_t timeout_ns, max_length;
 	uint64_t deadline, timer_at; /* of what is under way, UINT64_MAX = nothing is; and what the timer is set to */
@@ -70,15 +72,26 @@ struct gmem_channel {
 	/* The library's own protocol. */
 	bool hello_sent, hello_come, taken; /* taken: the peer has said READY to what was handed out */
 	uint64_t number, capabilities;      /* of the last message sent; of the peer */
+	uint32_t speaker;                   /* process that has sent last, if that was asked for; 0 = not known */
 	unsigned char out[GMEMI_CHANNEL_OUT];
 	size_t out_have;
 	struct gmemi_build build;
+	/* What was handed out. */
+	const struct gmem *told[GMEMI_WIRE_MEMORIES]; /* by number; NULL = gone */
+	uint32_t told_count;
+	bool handed;             /* the peer may have the endpoint */
+	bool refused;            /* ... but says that it has let everything go */
 	gmemi_channel_fn notify; /* NULL = such messages are ignored */
 	void *notify_user;
 };
 
 /* channel.c */
 int gmemi_channel_check(const struct gmem_channel *channel);
+/* Checks options, and fills in defaults. */
+int gmemi_channel_opts(struct gmem_channel_open_opts *local, const struct gmem_channel_open_opts *opts);
+/* gmem_channel_close() gives up the program's claim. */
+void gmemi_channel_claim(struct gmem_channel *channel);
+void gmemi_channel_release(struct gmem_channel *channel);
 /* Everything that has come is closed, the peer is told if it can be, and the channel is of no more use. Returns code. */
 int gmemi_channel_break(struct gmem_channel *channel, int code);
 
@@ -107,6 +120,12 @@ int gmemi_channel_step(struct gmem_channel *channel, struct gmem_vm *vm);
 int gmemi_channel_firecracker(struct gmem_channel *channel, struct gmem_vm *vm);
 int gmemi_channel_native(struct gmem_channel *channel, struct gmem_vm *vm);
 int gmemi_channel_say_hello(struct gmem_channel *channel);
+/* What was put off: tells the peer that its endpoint is taken. */
+int gmemi_channel_accept(struct gmem_channel *channel);
+/* Tells the peer that it is let go: code 0 = everything is there. */
+int gmemi_channel_say_release(struct gmem_channel *channel, uint32_t endpoint, int code, uint64_t pending);
+/* What a negative errno is on the wire. */
+enum gmemi_wire_code gmemi_channel_code(int code);
 
 /* channel_build.c: all with -EPROTO where the peer is to blame. */
 int gmemi_build_begin(struct gmemi_build *build, struct gmem_vm *vm, int uffd_fd);
@@ -125,5 +144,14 @@ int gmemi_channel_say(struct gmem_channel *channel, struct gmemi_wire *wire, con
  * it; with the protocol of Firecracker, whose peer does not answer, until it is sent. Only for who holds the endpoint meanwhile
  * and after. -ETIMEDOUT; -EPROTO the peer refused (with its sentence); -EOPNOTSUPP the protocol cannot express it. */
 int gmemi_channel_send(struct gmem_channel *channel, struct gmem_uffd *uffd, uint32_t endpoint);
+/* After that. Regions of the endpoint that the peer has not been told of; a range that has gone, with all it was told there;
+ * and that it is to let go. A failure leaves the channel of no more use. */
+int gmemi_channel_say_added(struct gmem_channel *channel, struct gmem_uffd *uffd, uint32_t endpoint);
+int gmemi_channel_say_removed(struct gmem_channel *channel, uint32_t endpoint, const struct gmem *mem, uint64_t offset,
+			      uint64_t length, bool last);
+int gmemi_channel_say_detach(struct gmem_channel *channel, uint32_t endpoint);
+/* Takes what the peer has sent since. 0 = nothing more is there now; -ENOTCONN it has closed its end; other codes, after which
+ * the channel is of no more use. */
+int gmemi_channel_attend(struct gmem_channel *channel);
 
 #endif

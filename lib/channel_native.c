@@ -118,6 +118,24 @@ static int answer_ready(struct gmem_channel *channel)
 	return gmemi_channel_answer(channel, &wire);
 }
 
+int gmemi_channel_accept(struct gmem_channel *channel)
+{
+	int r = channel->protocol == GMEM_PROTOCOL_NATIVE ? answer_ready(channel) : 0;
+
+	return r < 0 ? r : gmemi_channel_flush(channel);
+}
+
+int gmemi_channel_say_release(struct gmem_channel *channel, uint32_t endpoint, int code, uint64_t pending)
+{
+	struct gmemi_wire wire = { .type = GMEMI_WIRE_RELEASE };
+	int r;
+
+	wire.release =
+		(struct gmemi_wire_release){ .endpoint = endpoint, .code = gmemi_channel_code(code), .pending = pending };
+	r = gmemi_channel_answer(channel, &wire);
+	return r < 0 ? r : gmemi_channel_flush(channel);
+}
+
 /* Of the owner: the endpoint is whole. Of the pager: it has been taken. */
 static int take_ready(struct gmem_channel *channel, const struct gmemi_wire *wire)
 {
@@ -136,7 +154,7 @@ static int take_ready(struct gmem_channel *channel, const struct gmemi_wire *wir
 	if (build->memory_count != build->memories_due || build->region_count != build->regions_due)
 		return gmemi_refuse(-EPROTO, "%u memories and %u regions came, not %u and %u", build->memory_count,
 				    build->region_count, build->memories_due, build->regions_due);
-	r = answer_ready(channel);
+	r = channel->puts_off ? 0 : answer_ready(channel);
 	return r < 0 ? r : 1;
 }
 
@@ -151,8 +169,10 @@ static int pass_on(struct gmem_channel *channel, const struct gmemi_wire *wire)
 {
 	int r = channel->notify ? channel->notify(channel->notify_user, channel, wire) : 0;
 
-	if (r == 0 && wire->type == GMEMI_WIRE_ERROR)
+	if (r == 0 && wire->type == GMEMI_WIRE_ERROR) {
+		channel->refused = true;
 		r = take_error(wire);
+	}
 	if (r == 0 && wire->type == GMEMI_WIRE_DETACH && !channel->sends) {
 		r = check_endpoint(channel, wire->end.endpoint, "DETACH");
 		if (r == 0)

@@ -8,31 +8,38 @@
 #include "err.h"
 #include "firecracker.h"
 
+/* A peer that never stops sending does not keep the caller here. */
+#define READS_PER_CALL 16
+
 /* An endpoint as it is to be said. */
 struct picture {
+	struct gmem_channel *channel;
 	struct gmem_uffd *uffd;
 	uint32_t endpoint;
-	struct gmem *memories[GMEMI_WIRE_MEMORIES];
-	uint32_t memory_count, region_count;
+	struct gmem *memories[GMEMI_WIRE_MEMORIES]; /* of which it does not know yet: the last ones that are told */
+	uint32_t first_memory, memory_count, region_count;
 	struct gmemi_wire_region *regions;
-	uint64_t length;
+	uint64_t length, watched; /* bytes that are said; of their regions */
 };
 
 /* --- what there is ------------------------------------------------------------------------------------------------------ */
 
 static int memory_number(struct picture *picture, struct gmem *mem, uint32_t *number)
 {
+	struct gmem_channel *channel = picture->channel;
 	uint32_t i = 0;
 
 	*number = GMEMI_WIRE_NONE;
 	if (!mem)
 		return 0;
-	while (i < picture->memory_count && picture->memories[i] != mem)
+	while (i < channel->told_count && channel->told[i] != mem)
 		i++;
 	if (i == GMEMI_WIRE_MEMORIES)
-		return gmemi_refuse(-EOPNOTSUPP, "the endpoint watches more than %d memories", GMEMI_WIRE_MEMORIES);
-	if (i == picture->memory_count)
+		return gmemi_refuse(-EOPNOTSUPP, "the endpoint has watched more than %d memories", GMEMI_WIRE_MEMORIES);
+	if (i == channel->told_count) {
+		channel->told[channel->told_count++] = mem;
 		picture->memories[picture->memory_count++] = mem;
+	}
 	*number = i;
 	return 0;
 }
@@ -59,6 +66,7 @@ static int add_view(struct picture *picture, const struct gmemi_view *view)
 		.page_size = region->page_size,
 	};
 	picture->length += view->length;
+	picture->watched += region->views == view ? region->length : 0;
 	atomic_store(&region->copies, false); /* another process moves pages from now on */
 	return memory_number(picture, region->watched->mem, &said->memory);
 }
@@ -66,7 +74,7 @@ static int add_view(struct picture *picture, const struct gmemi_view *view)
 /* What a page of two mappings is, can be said of one of them only. */
 static int check_mapped_once(const struct picture *picture)
 {
-	uint64_t length = atomic_load(&picture->uffd->length);
+	uint64_t length = picture->watched;
 
 	if (picture->length != length)
 		return gmemi_refuse(-EOPNOTSUPP, "memory is mapped more than once: 0x%llx bytes for 0x%llx of memory",
@@ -74,35 +82,55 @@ static int check_mapped_once(const struct picture *picture)
 	return 0;
 }
 
-static int look(struct picture *picture)
+/* Of all there is, or of what the peer has not been told. The index lock is held. */
+static int add_views(struct picture *picture, size_t most, bool all)
+{
+	const struct gmemi_table *views = &picture->uffd->views;
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < views->count && i < most; i++) {
+		const struct gmemi_view *view = views->items[i];
+
+		if (all || !view->region->told)
+			r = add_view(picture, view);
+	}
+	for (size_t i = 0; r == 0 && i < views->count; i++)
+		((struct gmemi_view *)views->items[i])->region->told = true;
+	return r;
+}
+
+static int look(struct picture *picture, bool all)
 {
 	struct gmem_uffd *uffd = picture->uffd;
 	const struct gmemi_table *views = &uffd->views;
 	size_t count;
-	int r = 0;
+	int r;
 
 	pthread_mutex_lock(&uffd->index_lock);
 	count = views->count;
 	pthread_mutex_unlock(&uffd->index_lock); /* the register lock keeps it */
+	if (count == 0 && !all)
+		return 0; /* what was new has gone already */
 	if (count == 0 || count >= UINT32_MAX)
 		return gmemi_refuse(-EBADFD, "the endpoint watches nothing, or too much");
 	picture->regions = gmemi_alloc(count, sizeof(*picture->regions));
 	if (!picture->regions)
 		return -ENOMEM;
 	pthread_mutex_lock(&uffd->index_lock);
-	for (size_t i = 0; r == 0 && i < views->count && i < count; i++)
-		r = add_view(picture, views->items[i]);
+	r = add_views(picture, count, all);
 	pthread_mutex_unlock(&uffd->index_lock);
 	return r < 0 ? r : check_mapped_once(picture);
 }
 
-static int take_picture(struct gmem_uffd *uffd, uint32_t endpoint, struct picture *picture)
+static int take_picture(struct gmem_channel *channel, struct gmem_uffd *uffd, uint32_t endpoint, bool all,
+			struct picture *picture)
 {
 	int r;
 
-	*picture = (struct picture){ .uffd = uffd, .endpoint = endpoint };
+	*picture =
+		(struct picture){ .channel = channel, .uffd = uffd, .endpoint = endpoint, .first_memory = channel->told_count };
 	pthread_mutex_lock(&uffd->register_lock);
-	r = look(picture);
+	r = look(picture, all);
 	pthread_mutex_unlock(&uffd->register_lock);
 	return r;
 }
@@ -132,6 +160,7 @@ static int send_endpoint(struct gmem_channel *channel, const struct picture *pic
 						      .memories = picture->memory_count,
 						      .regions = picture->region_count,
 						      .length = picture->length };
+	channel->handed = true;
 	return gmemi_channel_say(channel, &wire, &picture->uffd->fd, deadline);
 }
 
@@ -144,7 +173,7 @@ static int send_memory(struct gmem_channel *channel, const struct picture *pictu
 	gmemi_memory_expose(mem);
 	atomic_store(&mem->map_lent, true);
 	wire.memory = (struct gmemi_wire_memory){ .endpoint = picture->endpoint,
-						  .memory = number,
+						  .memory = picture->first_memory + number,
 						  .file = 0,
 						  .map = 1,
 						  .length = mem->length,
@@ -245,6 +274,7 @@ static int send_json(struct gmem_channel *channel, const struct picture *picture
 
 	if (r < 0)
 		return r;
+	channel->handed = true;
 	r = gmemi_channel_send_all(channel, text, length, &picture->uffd->fd, 1, deadline);
 	gmemi_free(text);
 	return r;
@@ -273,12 +303,17 @@ static int send_firecracker(struct gmem_channel *channel, const struct picture *
 	return r;
 }
 
+static uint64_t time_limit(const struct gmem_channel *channel)
+{
+	uint64_t now = gmemi_sys_now();
+
+	return channel->timeout_ns < UINT64_MAX - now ? now + channel->timeout_ns : UINT64_MAX;
+}
+
 static int send_picture(struct gmem_channel *channel, const struct picture *picture)
 {
-	uint64_t now = gmemi_sys_now(), deadline = UINT64_MAX;
+	uint64_t deadline = time_limit(channel);
 
-	if (channel->timeout_ns < UINT64_MAX - now)
-		deadline = now + channel->timeout_ns;
 	if (channel->protocol == GMEM_PROTOCOL_FIRECRACKER)
 		return send_firecracker(channel, picture, deadline);
 	channel->protocol = GMEM_PROTOCOL_NATIVE;
@@ -292,14 +327,90 @@ int gmemi_channel_send(struct gmem_channel *channel, struct gmem_uffd *uffd, uin
 
 	if (channel->broken)
 		return gmemi_refuse(channel->broken, "the channel has failed before, and is of no more use");
-	if (channel->endpoints || channel->build.uffd)
-		return gmemi_refuse(-EBADFD, "the channel receives");
+	if (channel->endpoints || channel->build.uffd || channel->handed)
+		return gmemi_refuse(-EBADFD, "the channel has been used");
 	channel->sends = true;
-	r = take_picture(uffd, endpoint, &picture);
+	r = take_picture(channel, uffd, endpoint, true, &picture);
 	if (r == 0)
 		r = send_picture(channel, &picture);
 	gmemi_free(picture.regions);
 	if (r < 0 && r != -EBADFD && r != -EOPNOTSUPP)
 		channel->broken = r;
 	return r;
+}
+
+/* --- what changes after that -------------------------------------------------------------------------------------------- */
+
+static int outcome(struct gmem_channel *channel, int r)
+{
+	if (r < 0)
+		channel->broken = r;
+	return r;
+}
+
+int gmemi_channel_say_added(struct gmem_channel *channel, struct gmem_uffd *uffd, uint32_t endpoint)
+{
+	struct picture picture;
+	uint64_t deadline = time_limit(channel);
+	int r = take_picture(channel, uffd, endpoint, false, &picture);
+
+	for (uint32_t i = 0; r == 0 && i < picture.memory_count; i++)
+		r = send_memory(channel, &picture, i, deadline);
+	if (r == 0)
+		r = send_regions(channel, &picture, deadline);
+	gmemi_free(picture.regions);
+	return outcome(channel, r);
+}
+
+int gmemi_channel_say_removed(struct gmem_channel *channel, uint32_t endpoint, const struct gmem *mem, uint64_t offset,
+			      uint64_t length, bool last)
+{
+	struct gmemi_wire_range range = { .memory = GMEMI_WIRE_NONE, .offset = offset, .length = length };
+	struct gmemi_wire wire = { .type = GMEMI_WIRE_REMOVE,
+				   .flags = GMEMI_WIRE_ESSENTIAL,
+				   .end = { .endpoint = endpoint },
+				   .items = &range,
+				   .item_count = 1 };
+	uint32_t i = 0;
+
+	while (mem && i < channel->told_count && channel->told[i] != mem)
+		i++;
+	if (mem && i == channel->told_count)
+		return 0; /* it was not told of any of it */
+	if (mem)
+		range.memory = i;
+	if (mem && last)
+		channel->told[i] = NULL; /* it may end; another one, at its address, is not the same */
+	return outcome(channel, gmemi_channel_say(channel, &wire, NULL, time_limit(channel)));
+}
+
+int gmemi_channel_say_detach(struct gmem_channel *channel, uint32_t endpoint)
+{
+	struct gmemi_wire wire = { .type = GMEMI_WIRE_DETACH, .end = { .endpoint = endpoint } };
+	int r = gmemi_channel_answer(channel, &wire);
+
+	return outcome(channel, r < 0 ? r : gmemi_channel_flush(channel));
+}
+
+/* Firecracker's peer has nothing to say. */
+static int take_arrived(struct gmem_channel *channel)
+{
+	if (channel->protocol == GMEM_PROTOCOL_NATIVE)
+		return gmemi_channel_step(channel, NULL);
+	return channel->in_have || channel->fd_count ? gmemi_refuse(-EPROTO, "the peer answers, in a protocol without answers")
+						     : 0;
+}
+
+int gmemi_channel_attend(struct gmem_channel *channel)
+{
+	int r = 1;
+
+	for (int reads = 0; r > 0 && reads < READS_PER_CALL; reads++) {
+		r = take_arrived(channel);
+		if (r >= 0)
+			r = gmemi_channel_fill(channel);
+		if (r == 0)
+			r = gmemi_refuse(-ENOTCONN, "the peer has closed its end");
+	}
+	return r == -EAGAIN || r > 0 ? 0 : outcome(channel, r);
 }

@@ -37,6 +37,7 @@ static struct gmem_uffd *new_uffd(struct gmem_vm *vm, int fd)
 	pthread_mutex_init(&uffd->register_lock, NULL);
 	gmemi_gate_begin_mutex(&uffd->index_lock);
 	gmemi_gate_begin(&uffd->events);
+	pthread_mutex_init(&uffd->listener_lock, NULL);
 	gmemi_claims_begin(&uffd->fileless.content);
 	gmemi_vm_claim(vm);
 	return uffd;
@@ -84,6 +85,7 @@ static void end(struct gmem_uffd *uffd)
 	pthread_mutex_destroy(&uffd->register_lock);
 	pthread_mutex_destroy(&uffd->index_lock);
 	gmemi_gate_end(&uffd->events);
+	pthread_mutex_destroy(&uffd->listener_lock);
 	gmemi_free(uffd);
 	gmemi_vm_release(vm);
 }

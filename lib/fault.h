@@ -48,6 +48,7 @@ struct gmemi_region {
 	struct gmemi_view *views; /* under the endpoint's index lock */
 	atomic_uint claims;       /* the index's, and of those who remember it */
 	bool own_map;             /* the map goes with the region */
+	bool told;                /* another process has been told of it; under the index lock */
 	_Atomic uint32_t busy;    /* calls under way that touch its pages, and GMEMI_GONE: none begins any more */
 };
 
@@ -69,6 +70,22 @@ struct gmemi_fault_counters {
 #define GMEMI_BATCH 16
 #define GMEMI_CHILDREN 64
 
+/* Who hands the endpoint out, and tells another process of ranges that come and go. Called with no lock of the endpoint but one
+ * that keeps the listener. */
+struct gmemi_uffd_listener {
+	int (*may_add)(struct gmemi_uffd_listener *listener); /* 0, or a code with a sentence */
+	void (*added)(struct gmemi_uffd_listener *listener);  /* some that are not told yet */
+	/* All that was told in this range; last: of the memory, or what has no file here. */
+	void (*removed)(struct gmemi_uffd_listener *listener, const struct gmem *mem, uint64_t offset, uint64_t length,
+			bool last);
+};
+
+/* Regions that were told, and are gone: from the first to the last of them. */
+struct gmemi_untold {
+	uint64_t start, end; /* equal = none */
+	bool last;
+};
+
 struct gmem_uffd {
 	struct gmem_vm *vm;
 	int fd;
@@ -78,7 +95,9 @@ struct gmem_uffd {
 	uint32_t brought_count;
 	bool user_mode, imported;
 	atomic_bool owner_gone;
-	atomic_uintptr_t server;       /* the pager that serves it */
+	atomic_uintptr_t server;       /* the pager that serves it, or the guard that hands it out */
+	pthread_mutex_t listener_lock; /* guards the next, also while it is called */
+	struct gmemi_uffd_listener *listener;
 	pthread_mutex_t register_lock; /* held while regions come and go */
 	pthread_mutex_t index_lock;    /* guards the tables, for a moment at a time */
 	/* Entered from the look at the page map to the end of the kernel's call, and closed from reading an event to having marked
@@ -181,6 +200,19 @@ int gmemi_region_resolve(struct gmem_uffd *uffd, struct gmemi_region *region, ui
 /* Parts that were read and not told yet: the fd does not become readable for them. */
 bool gmemi_uffd_has_untold(struct gmem_uffd *uffd);
 int gmemi_uffd_read(struct gmem_uffd *uffd, struct gmem_fault *faults, uint32_t count);
+
+/* fault_owner.c */
+/* Whoever waits for any page of it tries again. */
+void gmemi_uffd_wake_all(struct gmem_uffd *uffd);
+/* NULL = nobody listens any more, and nobody is in it. */
+void gmemi_uffd_listen(struct gmem_uffd *uffd, struct gmemi_uffd_listener *listener);
+int gmemi_uffd_may_add(struct gmem_uffd *uffd);
+void gmemi_uffd_tell_added(struct gmem_uffd *uffd);
+void gmemi_uffd_tell_removed(struct gmem_uffd *uffd, const struct gmem *mem, const struct gmemi_untold *gone);
+/* This region is about to go. */
+void gmemi_untold_note(struct gmemi_untold *gone, const struct gmemi_region *region);
+/* Has the process whose memory it watches not ended? True also where that cannot be found out. */
+bool gmemi_uffd_owner_lives(struct gmem_uffd *uffd);
 
 /* fault_strategy.c: of a region of this process, and of a peer's, of which nothing can be asked. */
 int gmemi_region_choose_strategy(struct gmemi_region *region, struct gmem *mem, enum gmem_strategy wanted);

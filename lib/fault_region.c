@@ -148,6 +148,7 @@ static void settle(struct gmemi_watch *watch)
 static void leave(struct gmemi_watch *watch)
 {
 	struct gmemi_watched *watched = (struct gmemi_watched *)watch;
+	struct gmemi_untold gone = { .last = true };
 	struct gmem_uffd *uffd = watched->uffd;
 
 	if (gmemi_vm_forked(uffd->vm)) {
@@ -158,10 +159,12 @@ static void leave(struct gmemi_watch *watch)
 	while (watched->regions.count) {
 		struct gmemi_region *region = watched->regions.items[watched->regions.count - 1];
 
+		gmemi_untold_note(&gone, region);
 		gmemi_region_end(uffd, region, !region->peer);
 	}
 	gmemi_watch_end(watched->mem);
 	pthread_mutex_unlock(&uffd->register_lock);
+	gmemi_uffd_tell_removed(uffd, watched->mem, &gone);
 	gmemi_watched_let_go(watched);
 }
 

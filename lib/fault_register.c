@@ -311,10 +311,14 @@ int gmem_uffd_register(struct gmem_uffd *uffd, struct gmem *mem, uint64_t offset
 		r = gmemi_range_check(offset, length, mem ? mem->page_size : o.page_size, mem ? mem->length : UINT64_MAX);
 	if (r == 0)
 		r = check_peer(uffd, mem, length, &o);
+	if (r == 0)
+		r = gmemi_uffd_may_add(uffd);
 	if (r < 0)
 		return r;
 	pthread_mutex_lock(&uffd->register_lock);
 	r = do_register(uffd, mem, offset, length, &o);
 	pthread_mutex_unlock(&uffd->register_lock);
+	if (r == 0)
+		gmemi_uffd_tell_added(uffd);
 	return r;
 }

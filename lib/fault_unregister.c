@@ -68,15 +68,23 @@ static int unregister_region(struct gmem_uffd *uffd, struct gmemi_region *region
 	return 0;
 }
 
-static int unregister(struct gmem_uffd *uffd, struct gmemi_watched *watched, uint64_t offset, uint64_t length)
+static int unregister(struct gmem_uffd *uffd, struct gmemi_watched *watched, uint64_t offset, uint64_t length,
+		      struct gmemi_untold *gone)
 {
 	struct gmemi_region *region;
 	int r = check_unregister(uffd, watched, offset, length);
 
 	if (r < 0)
 		return r;
-	while (r == 0 && (region = next_region(uffd, watched, offset, offset + length)))
+	while (r == 0 && (region = next_region(uffd, watched, offset, offset + length))) {
+		struct gmemi_untold before = *gone;
+
+		gmemi_untold_note(gone, region);
 		r = unregister_region(uffd, region);
+		if (r < 0)
+			*gone = before;
+	}
+	gone->last = !watched->regions.count;
 	gmemi_watched_drop_if_unused(watched);
 	return r;
 }
@@ -104,6 +112,7 @@ int gmemi_uffd_forget(struct gmem_uffd *uffd, struct gmem *mem, uint64_t offset,
 
 int gmem_uffd_unregister(struct gmem_uffd *uffd, struct gmem *mem, uint64_t offset, uint64_t length)
 {
+	struct gmemi_untold gone = { 0 };
 	struct gmemi_watched *watched;
 	int r;
 
@@ -115,8 +124,9 @@ int gmem_uffd_unregister(struct gmem_uffd *uffd, struct gmem *mem, uint64_t offs
 		return r;
 	pthread_mutex_lock(&uffd->register_lock);
 	watched = gmemi_index_watched(uffd, mem);
-	r = watched ? unregister(uffd, watched, offset, length)
+	r = watched ? unregister(uffd, watched, offset, length, &gone)
 		    : gmemi_refuse(-ENOENT, "this endpoint watches nothing of the memory");
 	pthread_mutex_unlock(&uffd->register_lock);
+	gmemi_uffd_tell_removed(uffd, mem, &gone);
 	return r;
 }

@@ -66,8 +66,14 @@ struct gmemi_prefetch {
 	uint64_t offset, length;
 };
 
+/* Who has to know when an endpoint is let go, by whomever: the last that is done with it, in any thread. */
+struct gmemi_endpoint_watch {
+	void (*ended)(struct gmemi_endpoint_watch *watch, uint64_t pending);
+};
+
 struct gmemi_endpoint {
 	struct gmem_pager *pager;
+	struct gmemi_endpoint_watch *watch; /* or NULL */
 	struct gmem_uffd *uffd;
 	struct gmem_source *source;
 	struct gmemi_source_user user; /* for what the source delivers */
@@ -146,6 +152,11 @@ void gmemi_pager_go(struct gmem_pager *pager);
 /* The one with the tag, claimed; NULL = gone. */
 struct gmemi_endpoint *gmemi_endpoint_enter(struct gmem_pager *pager, uint64_t tag);
 void gmemi_endpoint_leave(struct gmemi_endpoint *endpoint);
+/* gmem_pager_add(), with somebody to be told, if it succeeds. */
+int gmemi_pager_add(struct gmem_pager *pager, struct gmem_uffd *uffd, struct gmem_source *source,
+		    const struct gmem_pager_add_opts *opts, struct gmemi_endpoint_watch *watch);
+/* Lets it go, if it is there, and waits for nobody: the watch is told. */
+void gmemi_pager_drop(struct gmem_pager *pager, const struct gmem_uffd *uffd);
 /* In turn, claimed: begin with *index = 0; NULL = no more. */
 struct gmemi_endpoint *gmemi_endpoint_next(struct gmem_pager *pager, uint32_t *index);
 /* Out of the table and unwatched; true for the one who did it. It ends when the last has left. */

@@ -131,28 +131,37 @@ static void retire(struct gmemi_endpoint *endpoint)
 }
 
 /* What was read and not resolved stays blocked in the kernel. */
-static void drop_requests(struct gmemi_endpoint *endpoint)
+static uint64_t drop_requests(struct gmemi_endpoint *endpoint)
 {
+	uint64_t pending = 0;
+
 	for (struct gmemi_request *r = endpoint->pending; r; r = r->next) {
-		atomic_fetch_sub(&endpoint->uffd->counters.pending, r->faults);
+		pending += r->faults;
 		gmemi_region_release(r->region);
 	}
+	atomic_fetch_sub(&endpoint->uffd->counters.pending, pending);
 	while (endpoint->prefetch_count--) {
 		gmemi_region_release(endpoint->prefetches[endpoint->prefetch_first].region);
 		endpoint->prefetch_first = (endpoint->prefetch_first + 1) % GMEMI_PREFETCHES;
 	}
+	return pending;
 }
 
 static void free_endpoint(struct gmemi_endpoint *endpoint)
 {
+	struct gmemi_endpoint_watch *watch = endpoint->watch;
+	uint64_t pending;
+
 	gmemi_source_detach(endpoint->source, &endpoint->user);
 	retire(endpoint);
-	drop_requests(endpoint);
+	pending = drop_requests(endpoint);
 	(void)gmemi_uffd_serve(endpoint->uffd, NULL, endpoint->pager);
 	gmemi_uffd_let_go(endpoint->uffd);
 	gmemi_source_release(endpoint->source);
 	pthread_mutex_destroy(&endpoint->lock);
 	gmemi_free(endpoint);
+	if (watch)
+		watch->ended(watch, pending);
 }
 
 void gmemi_endpoint_leave(struct gmemi_endpoint *endpoint)
@@ -332,8 +341,8 @@ static int begin_serving(struct gmem_pager *pager, struct gmemi_endpoint *endpoi
 	return 0;
 }
 
-static int add(struct gmem_pager *pager, struct gmem_uffd *uffd, struct gmem_source *source,
-	       const struct gmem_pager_add_opts *opts)
+int gmemi_pager_add(struct gmem_pager *pager, struct gmem_uffd *uffd, struct gmem_source *source,
+		    const struct gmem_pager_add_opts *opts, struct gmemi_endpoint_watch *watch)
 {
 	struct gmemi_endpoint *endpoint;
 	int r;
@@ -352,7 +361,8 @@ static int add(struct gmem_pager *pager, struct gmem_uffd *uffd, struct gmem_sou
 	fill_in(endpoint, pager, uffd, source, opts);
 	gmemi_source_attach(source, &endpoint->user);
 	r = begin_serving(pager, endpoint);
-	if (r < 0 && !endpoint->tag) /* not in the table: nobody else knows of it */
+	endpoint->watch = r < 0 ? NULL : watch; /* with the claim of this thread nobody ends it yet */
+	if (r < 0 && !endpoint->tag)            /* not in the table: nobody else knows of it */
 		atomic_store(&endpoint->claims, GMEMI_ENDED | 1);
 	else if (r < 0)
 		(void)gmemi_endpoint_end(endpoint);
@@ -374,7 +384,7 @@ int gmem_pager_add(struct gmem_pager *pager, struct gmem_uffd *uffd, struct gmem
 		r = GMEMI_OPTS_IN(o, opts);
 	if (r == 0)
 		r = gmemi_opts_flags(o.flags, 0, "opts->flags");
-	return r < 0 ? r : add(pager, uffd, source, &o);
+	return r < 0 ? r : gmemi_pager_add(pager, uffd, source, &o, NULL);
 }
 
 static uint64_t count_pending(struct gmemi_endpoint *endpoint)
@@ -415,4 +425,14 @@ int gmem_pager_remove(struct gmem_pager *pager, struct gmem_uffd *uffd, uint64_t
 		*pending = count_pending(endpoint);
 	gmemi_endpoint_leave(endpoint);
 	return r;
+}
+
+void gmemi_pager_drop(struct gmem_pager *pager, const struct gmem_uffd *uffd)
+{
+	struct gmemi_endpoint *endpoint = find(pager, uffd);
+
+	if (!endpoint)
+		return;
+	(void)gmemi_endpoint_end(endpoint);
+	gmemi_endpoint_leave(endpoint);
 }

@@ -6,12 +6,15 @@
 #include <stddef.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "sys_int.h"
 
 #define NANOSECONDS UINT64_C(1000000000)
-#define PIDFD 4 /* SCM_PIDFD, kernel 6.5: a fd that the owner of the socket asked for (SO_PASSPIDFD) */
+#define PEER_PIDFD 77 /* SO_PEERPIDFD, kernel 6.5 */
+#define PIDFD 4       /* SCM_PIDFD, kernel 6.5: a fd that the owner of the socket asked for (SO_PASSPIDFD) */
 
 /* Room for the fds, for the sender's credentials and label where the owner of the socket wants them, and nothing more: who
  * sends more fds has them closed by the kernel, and not put into this process. */
@@ -39,6 +42,16 @@ static void take_fds(const struct cmsghdr *header, struct gmemi_received *receiv
 	}
 }
 
+static void take_sender(const struct cmsghdr *header, struct gmemi_received *received)
+{
+	struct ucred sender;
+
+	if (header->cmsg_len < CMSG_LEN(sizeof(sender)))
+		return;
+	memcpy(&sender, CMSG_DATA(header), sizeof(sender));
+	received->sender = (uint32_t)sender.pid;
+}
+
 /* By hand: libc's own macros for it convert signs in ways that compilers warn of. */
 static void take_control(const union control *control, size_t length, struct gmemi_received *received)
 {
@@ -52,6 +65,8 @@ static void take_control(const union control *control, size_t length, struct gme
 			return;
 		if (header->cmsg_level == SOL_SOCKET && (header->cmsg_type == SCM_RIGHTS || header->cmsg_type == PIDFD))
 			take_fds(header, received, header->cmsg_type == SCM_RIGHTS);
+		else if (header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_CREDENTIALS)
+			take_sender(header, received);
 		if (size > length - at) /* the last one need not be rounded */
 			return;
 		at += size;
@@ -67,7 +82,7 @@ int64_t gmemi_sys_receive(int fd, void *buffer, size_t room, struct gmemi_receiv
 	};
 	ssize_t r;
 
-	received->count = 0;
+	received->count = received->sender = 0;
 	do
 		r = recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	while (r == -1 && errno == EINTR);
@@ -110,12 +125,14 @@ int gmemi_sys_socket(int fd, struct gmemi_socket *about)
 	struct sockaddr_storage name;
 	socklen_t length = sizeof(name);
 	struct ucred peer;
-	int domain, type, r = option(fd, SO_DOMAIN, &domain, sizeof(domain));
+	int domain, type, listens, r = option(fd, SO_DOMAIN, &domain, sizeof(domain));
 
 	if (r == 0)
 		r = option(fd, SO_TYPE, &type, sizeof(type));
 	if (r == 0)
 		r = option(fd, SO_PEERCRED, &peer, sizeof(peer));
+	if (r == 0)
+		r = option(fd, SO_ACCEPTCONN, &listens, sizeof(listens));
 	if (r < 0)
 		return r;
 	*about = (struct gmemi_socket){
@@ -123,11 +140,41 @@ int gmemi_sys_socket(int fd, struct gmemi_socket *about)
 		.stream = type == SOCK_STREAM,
 		.packets = type == SOCK_SEQPACKET,
 		.connected = getpeername(fd, (struct sockaddr *)&name, &length) == 0,
+		.listens = listens != 0,
 		.pid = (uint32_t)peer.pid,
 		.uid = (uint32_t)peer.uid,
 		.gid = (uint32_t)peer.gid,
 	};
 	return 0;
+}
+
+int gmemi_sys_ask_sender(int fd)
+{
+	int on = 1;
+
+	return gmemi_nothing(setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)));
+}
+
+int gmemi_sys_watch_peer(int fd)
+{
+	int pidfd, r = option(fd, PEER_PIDFD, &pidfd, sizeof(pidfd));
+
+	return r < 0 ? r : gmemi_moved_up(pidfd); /* close-on-exec by itself */
+}
+
+int gmemi_sys_watch_process(uint32_t process)
+{
+	return gmemi_moved_up(syscall(SYS_pidfd_open, (pid_t)process, 0)); /* ditto */
+}
+
+int gmemi_sys_accept(int fd)
+{
+	int r;
+
+	do
+		r = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+	while (r == -1 && errno == EINTR);
+	return gmemi_moved_up(r);
 }
 
 int gmemi_sys_wait_socket(int fd, bool to_write, uint64_t timeout_ns)

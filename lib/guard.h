@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+/* Floor 6: the guard. guard.c makes and ends it, guard_attach.c hands the endpoint out, guard_run.c hears what becomes of the
+ * pager.
+ *
+ * When may another pager have the memory? A pager that lives cannot have it taken away: its mappings stay, and it may be in the
+ * middle of storing a page. So the one before has to have said that it has let go, or its connection has to have ended *and* the
+ * process that has answered on it to be dead. The end of a connection alone may be a living process that closed it; the end of the process
+ * alone may leave a child of it that serves. A process gives up its memory before its fds when it dies, so nothing is stored
+ * any more when the connection ends that way. */
+#ifndef GMEMI_GUARD_H
+#define GMEMI_GUARD_H
+
+#include <gmem/guard.h>
+
+#include "channel.h"
+
+#define GMEMI_GUARD_NEWS 8 /* events that one turn may have to tell */
+
+struct gmem_guard {
+	struct gmemi_uffd_listener listener;
+	struct gmem_uffd *uffd; /* held */
+	gmem_guard_fn event;
+	void *user;
+	uint32_t process; /* that made it */
+	int epoll, timer;
+	pthread_mutex_t lock;         /* guards what follows, and what is sent */
+	struct gmem_channel *channel; /* claimed; NULL = there is no connection */
+	int pidfd;                    /* of the pager; -1 = none, or it has ended */
+	uint32_t endpoint;            /* its number, another one for each pager */
+	bool lost;                    /* the connection has ended, and there is no proof yet that the pager has */
+	bool dead, released;
+	bool drains;             /* reads the endpoint's events */
+	atomic_bool firecracker; /* it was handed out by that protocol: once and for all */
+	_Atomic uint32_t state, pager_pid;
+	_Atomic uint64_t deaths;
+};
+
+/* guard.c */
+int gmemi_guard_check(const struct gmem_guard *guard);
+
+/* guard_run.c; the lock is held */
+/* The connection is over, without the pager having let go. */
+void gmemi_guard_lose(struct gmem_guard *guard);
+/* Begins, or ends, reading events in the place of a pager. */
+void gmemi_guard_drain(struct gmem_guard *guard, bool on);
+/* The fds of the pager are not watched any more, and are closed. */
+void gmemi_guard_forget_pager(struct gmem_guard *guard);
+/* Of the peer; gmemi_channel_fn. */
+int gmemi_guard_notice(void *guard, struct gmem_channel *channel, const struct gmemi_wire *wire);
+
+#endif
