@@ -39,6 +39,7 @@ static int take_opts(struct gmem_server *server, const struct gmem_server_create
 		r = gmemi_channel_opts(&server->channel, o.channel);
 	if (r < 0)
 		return r;
+	server->channel.size = sizeof(server->channel);
 	if (server->channel.identity) {
 		memcpy(server->identity, server->channel.identity, strnlen(server->channel.identity, GMEMI_IDENTITY));
 		server->channel.identity = server->identity;

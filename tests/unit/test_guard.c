@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: MIT */
+/* A VM's hold on its memory, while pagers in other processes come, end, and let go. */
+#include "gt.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "channels.h"
+#include "faults.h"
+#include "handles.h"
+#include "refusal.h"
+#include "served.h"
+
+#define PAGES 64
+#define NEEDS (GT_NEEDS_UFFD | GT_NEEDS_UFFD_MINOR)
+#define SPEC { .pages = PAGES, .backing = GMEM_BACKING_MEMFD }
+
+/* --- pagers in other processes ------------------------------------------------------------------------------------------ */
+
+struct place {
+	struct address address;
+	pid_t pid;
+	int quit; /* closed: it ends well, or never */
+};
+
+enum habit { SERVES, HOLDS /* its source never answers */ };
+
+/* As a process that only serves, until its orders end. */
+static void be_pager(const struct address *address, int quit, enum habit habit)
+{
+	struct station *station = calloc(1, sizeof(*station));
+	char byte;
+
+	alarm(100);
+	station_open(station, address, 2, NULL);
+	station_hold(station, habit == HOLDS);
+	if (read(quit, &byte, 1) < 0)
+		_exit(2);
+	station_hold(station, 0);
+	station_close(station);
+	_exit(0);
+}
+
+static struct place place_make(enum habit habit)
+{
+	struct place place = { .address = address_make(SOCK_STREAM) };
+	int ends[2];
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+	place.pid = fork();
+	assert_true(place.pid >= 0);
+	if (place.pid == 0) {
+		close(ends[0]);
+		be_pager(&place.address, ends[1], habit);
+	}
+	close(ends[1]);
+	place.quit = ends[0];
+	return place;
+}
+
+static void place_kill(struct place *place)
+{
+	int status;
+
+	assert_int_equal(kill(place->pid, SIGKILL), 0);
+	assert_int_equal(waitpid(place->pid, &status, 0), place->pid);
+	place->pid = 0;
+}
+
+static void place_tell_to_end(struct place *place)
+{
+	assert_int_equal(write(place->quit, "", 1), 1);
+}
+
+static void place_end(struct place *place)
+{
+	int status;
+
+	if (place->pid) {
+		place_tell_to_end(place);
+		assert_int_equal(waitpid(place->pid, &status, 0), place->pid);
+		assert_int_equal(status, 0);
+	}
+	close(place->quit);
+	address_end(&place->address);
+}
+
+/* --- the VM is this process, or (to touch what may never come) another one ---------------------------------------------- */
+
+/* A page that nobody serves is blocked, and the next pager brings it. */
+static void pager_killed(void **state)
+{
+	struct vm_spec spec = SPEC;
+	struct place first = place_make(HOLDS), second = place_make(SERVES);
+	struct owner *o = owner_make(&spec);
+
+	(void)state;
+	assert_int_equal(owner_obey(o, &first.address, VM_STATE, 0, 0), GMEM_GUARD_NONE);
+	assert_int_equal(owner_obey(o, &first.address, VM_ATTACH, 0, 0), 0);
+	assert_int_equal(owner_obey(o, &first.address, VM_STATE, 0, 0), GMEM_GUARD_ATTACHED);
+	assert_int_equal(owner_obey(o, &second.address, VM_ATTACH, 0, 0), -EBUSY);
+	assert_int_equal(owner_obey(o, &first.address, VM_TOUCH, 5, 0), 0);
+	place_kill(&first);
+	assert_int_equal(owner_obey(o, &first.address, VM_RUN, 0, 0), GMEM_GUARD_DEAD);
+	assert_int_equal(owner_obey(o, &first.address, VM_IS_BLOCKED, 0, 0), 1);
+	assert_int_equal(owner_obey(o, &first.address, VM_DISCARD, 7, 2), 0);
+	assert_int_equal(owner_obey(o, &second.address, VM_ATTACH, 0, 0), 0);
+	assert_int_equal(owner_obey(o, &second.address, VM_TOUCHED, 0, 0), 0);
+	assert_int_equal(owner_obey(o, &second.address, VM_CHECK, 0, PAGES), 0);
+	owner_end(o);
+	place_end(&first);
+	place_end(&second);
+}
+
+/* One that ends as it should says that it lets go: it need not be dead. */
+static void pager_released(void **state)
+{
+	struct vm_spec spec = SPEC;
+	struct place first = place_make(SERVES), second = place_make(SERVES);
+	struct owner *o = owner_make(&spec);
+
+	(void)state;
+	assert_int_equal(owner_obey(o, &first.address, VM_ATTACH, 0, 0), 0);
+	assert_int_equal(owner_obey(o, &first.address, VM_CHECK, 0, PAGES / 2), 0);
+	place_tell_to_end(&first);
+	assert_int_equal(owner_obey(o, &first.address, VM_RUN, 0, 0), GMEM_GUARD_RELEASED);
+	assert_int_equal(owner_obey(o, &second.address, VM_ATTACH, 0, 0), 0);
+	assert_int_equal(owner_obey(o, &second.address, VM_CHECK, 0, PAGES), 0);
+	owner_end(o);
+	place_end(&first);
+	place_end(&second);
+}
+
+/* By that protocol there is no page map, so nobody may follow; but nothing becomes zeros. */
+static void firecrackers_pager_killed(void **state)
+{
+	struct vm_spec spec = { .pages = PAGES, .backing = GMEM_BACKING_MEMFD, .strategy = GMEM_STRATEGY_COPY,
+				.protocol = GMEM_PROTOCOL_FIRECRACKER };
+	struct place first = place_make(SERVES), second = place_make(SERVES);
+	struct owner *o = owner_make(&spec);
+
+	(void)state;
+	assert_int_equal(owner_obey(o, &first.address, VM_ATTACH, 0, 0), 0);
+	assert_int_equal(owner_obey(o, &first.address, VM_CHECK, 0, PAGES / 2), 0);
+	place_kill(&first);
+	assert_int_equal(owner_obey(o, &first.address, VM_RUN, 0, 0), GMEM_GUARD_DEAD);
+	assert_int_equal(owner_obey(o, &second.address, VM_ATTACH, 0, 0), -EOPNOTSUPP);
+	owner_end(o);
+	place_end(&first);
+	place_end(&second);
+}
+
+/* Whoever waits for a page waits on, whenever the pager is killed: the only other thing that a VM ever sees is its content. */
+static void pagers_killed_at_any_time(void **state)
+{
+	struct vm_spec spec = SPEC;
+	struct owner *o;
+
+	(void)state;
+	for (int round = 0; round < 20; round++) {
+		struct place first = place_make(SERVES), second = place_make(SERVES);
+		unsigned int turns = (unsigned int)(round * round * 10);
+
+		o = owner_make(&spec);
+		assert_int_equal(owner_obey(o, &first.address, VM_ATTACH, 0, 0), 0);
+		assert_int_equal(owner_obey(o, &first.address, VM_TOUCH, (uint64_t)round, 0), 0);
+		for (unsigned int i = 0; i < turns; i++) /* not a wait for anything: some time or other */
+			(void)owner_obey(o, &first.address, VM_STATE, 0, 0);
+		place_kill(&first);
+		assert_int_equal(owner_obey(o, &first.address, VM_RUN, 0, 0), GMEM_GUARD_DEAD);
+		assert_int_equal(owner_obey(o, &second.address, VM_ATTACH, 0, 0), 0);
+		assert_int_equal(owner_obey(o, &second.address, VM_TOUCHED, 0, 0), 0);
+		assert_int_equal(owner_obey(o, &second.address, VM_CHECK, 0, PAGES), 0);
+		owner_end(o);
+		place_end(&first);
+		place_end(&second);
+	}
+}
+
+/* The guard reads what nobody else does: giving pages up need not wait for a pager. */
+static void giving_up_without_a_pager(void **state)
+{
+	struct vm_spec spec = SPEC;
+	struct place first = place_make(SERVES), second = place_make(SERVES);
+	struct gmem_guard_info info = { .size = sizeof(info) };
+	struct gmem_channel *channel;
+	struct gmem_guard *guard;
+	struct lazy lazy = make_watched(GMEM_BACKING_MEMFD, PAGES, GMEM_STRATEGY_FILL);
+	struct toucher toucher;
+	int socket;
+
+	(void)state;
+	(void)spec;
+	assert_int_equal(gmem_guard_create(lazy.uffd, &guard, NULL), 0);
+	socket = address_connect(&first.address);
+	assert_int_equal(gmem_channel_open(socket, &channel, NULL), 0);
+	close(socket);
+	assert_int_equal(gmem_guard_attach(guard, channel), 0);
+	gmem_channel_close(channel); /* the guard has its own claim */
+	place_kill(&first);
+	assert_int_equal(gmem_guard_run(guard, GMEM_FOREVER), 1);
+	assert_int_equal(gmem_guard_query(guard, &info), 0);
+	assert_int_equal(info.state, GMEM_GUARD_DEAD);
+	assert_int_equal(info.deaths, 1);
+	assert_int_equal(info.remaining, lazy.length);
+	advise_begin(&toucher, lazy.at, lazy.page, MADV_REMOVE);
+	while (!atomic_load(&toucher.done))
+		assert_int_equal(gmem_guard_run(guard, 1000000), 0);
+	assert_int_equal(touch_end(&toucher), 0);
+	assert_map(lazy.mem, "DE");
+	gmem_guard_destroy(guard);
+	end_lazy(&lazy);
+	place_end(&first);
+	place_end(&second);
+}
+
+/* --- a pager that is this process: it is never dead ---------------------------------------------------------------------- */
+
+static void a_living_pager_that_hangs_up(void **state)
+{
+	struct gmem_guard_info info = { .size = sizeof(info) };
+	struct lazy lazy = make_watched(GMEM_BACKING_MEMFD, PAGES, GMEM_STRATEGY_COPY);
+	struct gmem_channel_open_opts speak = { .size = sizeof(speak), .protocol = GMEM_PROTOCOL_FIRECRACKER };
+	struct line line = line_make(SOCK_STREAM, &speak), other = line_make(SOCK_STREAM, NULL);
+	struct gmem_guard *guard;
+
+	(void)state;
+	assert_int_equal(gmem_guard_create(lazy.uffd, &guard, NULL), 0);
+	assert_int_equal(gmem_guard_attach(guard, line.channel), 0);
+	assert_int_equal(gmem_guard_run(guard, 0), 0);
+	line_close_far(&line);
+	assert_int_equal(gmem_guard_run(guard, GMEM_FOREVER), 1);
+	assert_int_equal(gmem_guard_query(guard, &info), 0);
+	assert_int_equal(info.state, GMEM_GUARD_SILENT);
+	assert_int_equal(info.pager_pid, getpid());
+	REFUSES(gmem_guard_attach(guard, other.channel), -EBUSY, "may live");
+	gmem_guard_destroy(guard);
+	line_end(&line);
+	line_end(&other);
+	end_lazy(&lazy);
+}
+
+/* --- arguments ---------------------------------------------------------------------------------------------------------- */
+
+static void arguments(void **state)
+{
+	struct gmem_guard_create_opts poison = { .size = sizeof(poison), .policy = GMEM_GUARD_POISON };
+	struct gmem_guard_create_opts silence = { .size = sizeof(silence), .silence_ns = 1 };
+	struct gmem_guard_create_opts wild = { .size = sizeof(wild), .policy = 9 };
+	struct gmem_guard_create_opts flags = { .size = sizeof(flags), .flags = 1 };
+	struct lazy lazy = make_watched(GMEM_BACKING_MEMFD, 1, GMEM_STRATEGY_COPY);
+	struct line line = line_make(SOCK_STREAM, NULL);
+	struct gmem_guard *guard, *another;
+	struct gmem_uffd *imported;
+
+	(void)state;
+	REFUSES(gmem_guard_create(NULL, &guard, NULL), -EINVAL, "NULL");
+	REFUSES(gmem_guard_create(lazy.uffd, NULL, NULL), -EINVAL, "NULL");
+	REFUSES(gmem_guard_create(lazy.uffd, &guard, &poison), -EOPNOTSUPP, "BLOCK");
+	REFUSES(gmem_guard_create(lazy.uffd, &guard, &silence), -EOPNOTSUPP, "silence_ns");
+	REFUSES(gmem_guard_create(lazy.uffd, &guard, &wild), -EINVAL, "policy");
+	REFUSES(gmem_guard_create(lazy.uffd, &guard, &flags), -E2BIG, "flags");
+	assert_int_equal(gmem_uffd_import(lazy.vm, gmem_uffd_get_fd(lazy.uffd), &imported, NULL), 0);
+	REFUSES(gmem_guard_create(imported, &guard, NULL), -EBADFD, "another process");
+	gmem_uffd_destroy(imported);
+	assert_int_equal(gmem_guard_create(lazy.uffd, &guard, NULL), 0);
+	REFUSES(gmem_guard_create(lazy.uffd, &another, NULL), -EBUSY, "guard");
+	REFUSES(gmem_guard_attach(NULL, line.channel), -EINVAL, "NULL");
+	REFUSES(gmem_guard_attach(guard, NULL), -EINVAL, "NULL");
+	REFUSES(gmem_guard_get_fd(NULL), -EINVAL, "NULL");
+	REFUSES(gmem_guard_run(NULL, 0), -EINVAL, "NULL");
+	REFUSES(gmem_guard_query(guard, NULL), -EINVAL, "info");
+	assert_true(gmem_guard_get_fd(guard) >= 3);
+	assert_int_equal(gmem_guard_run(guard, 0), 0);
+	gmem_guard_destroy(guard);
+	gmem_guard_destroy(NULL);
+	line_end(&line);
+	end_lazy(&lazy);
+}
+
+static const struct gt_test tests[] = {
+	GT(pager_killed, NEEDS),
+	GT(pager_released, NEEDS),
+	GT(firecrackers_pager_killed, NEEDS),
+	GT(pagers_killed_at_any_time, NEEDS),
+	GT(giving_up_without_a_pager, NEEDS),
+	GT(a_living_pager_that_hangs_up, NEEDS),
+	GT(arguments, GT_NEEDS_UFFD),
+};
+
+GT_MAIN("guard", tests)

@@ -1,0 +1,349 @@
+/* SPDX-License-Identifier: MIT */
+/* VMs that come to a server, are served, and go. */
+#include "gt.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "channels.h"
+#include "handles.h"
+#include "served.h"
+
+#define PAGES 64
+#define NEEDS (GT_NEEDS_UFFD | GT_NEEDS_UFFD_MINOR)
+#define NATIVE { .pages = PAGES, .backing = GMEM_BACKING_MEMFD, .identity = "a VM" }
+#define FIRECRACKER                                                             \
+	{                                                                       \
+		.pages = PAGES, .backing = GMEM_BACKING_MEMFD, .strategy = GMEM_STRATEGY_COPY, \
+		.protocol = GMEM_PROTOCOL_FIRECRACKER                           \
+	}
+
+/* --- served to the end -------------------------------------------------------------------------------------------------- */
+
+static void serve_one(int type, const struct vm_spec *spec, int reason)
+{
+	struct address address = address_make(type);
+	struct station station = { .refuse = 0 };
+	struct vm vm = vm_make(&address, spec);
+
+	station_open(&station, &address, 1, NULL);
+	assert_int_equal(vm_do(&vm, VM_ATTACH, 0, 0), 0);
+	assert_int_equal(vm_do(&vm, VM_CHECK, 0, PAGES), 0);
+	vm_end(&vm);
+	assert_int_equal(station_await_left(&station, 1), reason);
+	assert_int_equal(station_info(&station).vms, 0);
+	assert_int_equal(station_info(&station).admitted, 1);
+	station_close(&station);
+	address_end(&address);
+}
+
+static void native_over_a_stream(void **state)
+{
+	struct vm_spec spec = NATIVE;
+
+	(void)state;
+	serve_one(SOCK_STREAM, &spec, -ESRCH);
+}
+
+static void native_over_packets(void **state)
+{
+	struct vm_spec spec = NATIVE;
+
+	(void)state;
+	serve_one(SOCK_SEQPACKET, &spec, -ESRCH);
+}
+
+static void firecracker_over_a_stream(void **state)
+{
+	struct vm_spec spec = FIRECRACKER;
+
+	(void)state;
+	serve_one(SOCK_STREAM, &spec, -ESRCH);
+}
+
+static void firecracker_over_packets(void **state)
+{
+	struct vm_spec spec = FIRECRACKER;
+
+	(void)state;
+	serve_one(SOCK_SEQPACKET, &spec, -ESRCH);
+}
+
+/* Its process lives on. */
+static void a_vm_that_lets_go(void **state)
+{
+	struct vm_spec spec = NATIVE;
+	struct address address = address_make(SOCK_STREAM);
+	struct station station = { .refuse = 0 };
+	struct vm vm = vm_make(&address, &spec);
+
+	(void)state;
+	station_open(&station, &address, 1, NULL);
+	assert_int_equal(vm_do(&vm, VM_ATTACH, 0, 0), 0);
+	assert_int_equal(vm_do(&vm, VM_CHECK, 0, 1), 0);
+	assert_int_equal(vm_do(&vm, VM_LET_GO, 0, 0), 0);
+	assert_int_equal(station_await_left(&station, 1), 0);
+	vm_end(&vm);
+	station_close(&station);
+	address_end(&address);
+}
+
+/* The connection is not needed after the handshake; the end of the process is noticed without it. */
+static void a_connection_that_is_closed(void **state)
+{
+	struct vm_spec spec = FIRECRACKER;
+	struct address address = address_make(SOCK_STREAM);
+	struct station station = { .refuse = 0 };
+	struct vm vm = vm_make(&address, &spec);
+
+	(void)state;
+	station_open(&station, &address, 1, NULL);
+	assert_int_equal(vm_do(&vm, VM_ATTACH, 0, 0), 0);
+	assert_int_equal(vm_do(&vm, VM_HANG_UP, 0, 0), 0);
+	assert_int_equal(vm_do(&vm, VM_CHECK, 0, PAGES / 2), 0);
+	assert_int_equal(station_info(&station).vms, 1);
+	assert_int_equal(vm_do(&vm, VM_CHECK, 0, PAGES), 0);
+	vm_kill(&vm);
+	assert_int_equal(station_await_left(&station, 1), -ESRCH);
+	station_close(&station);
+	address_end(&address);
+}
+
+/* --- who is not served -------------------------------------------------------------------------------------------------- */
+
+static int look_at_peer(struct station *station, const struct gmem_channel_info *peer)
+{
+	(void)station;
+	return peer->uid == getuid() && peer->pid && strcmp(peer->identity, "a VM") == 0 ? -EACCES : -EINVAL;
+}
+
+static void a_vm_that_is_refused(void **state)
+{
+	struct vm_spec spec = NATIVE;
+	struct address address = address_make(SOCK_STREAM);
+	struct station station = { .admit = look_at_peer };
+	struct vm vm = vm_make(&address, &spec);
+
+	(void)state;
+	station_open(&station, &address, 1, NULL);
+	assert_int_equal(vm_do(&vm, VM_ATTACH, 0, 0), -EPROTO);
+	assert_int_equal(vm_do(&vm, VM_STATE, 0, 0), GMEM_GUARD_NONE);
+	assert_int_equal(station_info(&station).refused, 1);
+	station.admit = NULL;
+	assert_int_equal(vm_do(&vm, VM_ATTACH, 0, 0), 0); /* it may come again */
+	assert_int_equal(vm_do(&vm, VM_CHECK, 0, PAGES), 0);
+	vm_end(&vm);
+	assert_int_equal(station_await_left(&station, 1), -ESRCH);
+	assert_int_equal(station.left, 1);
+	station_close(&station);
+	address_end(&address);
+}
+
+static void no_more_vms_than_allowed(void **state)
+{
+	struct gmem_server_create_opts few = { .size = sizeof(few), .max_vms = 1 };
+	struct vm_spec spec = NATIVE;
+	struct address address = address_make(SOCK_STREAM);
+	struct station station = { .refuse = 0 };
+	struct vm first = vm_make(&address, &spec), second = vm_make(&address, &spec);
+
+	(void)state;
+	station_open(&station, &address, 1, &few);
+	assert_int_equal(vm_do(&first, VM_ATTACH, 0, 0), 0);
+	assert_int_equal(vm_do(&second, VM_ATTACH, 0, 0), -EPROTO);
+	assert_int_equal(vm_do(&first, VM_CHECK, 0, PAGES), 0);
+	vm_end(&first);
+	station_await_left(&station, 1);
+	assert_int_equal(vm_do(&second, VM_ATTACH, 0, 0), 0);
+	assert_int_equal(vm_do(&second, VM_CHECK, 0, PAGES), 0);
+	vm_end(&second);
+	station_close(&station);
+	address_end(&address);
+}
+
+/* --- who stalls --------------------------------------------------------------------------------------------------------- */
+
+/* One that says nothing, one that stops in the middle, and one whose program takes its time: VMs are served meanwhile. */
+static void stalled_peers(void **state)
+{
+	struct vm_spec spec = NATIVE;
+	struct address address = address_make(SOCK_STREAM);
+	struct station station = { .refuse = 0 };
+	struct vm vm = vm_make(&address, &spec);
+	int silent, half;
+
+	(void)state;
+	station_open(&station, &address, 1, NULL);
+	silent = address_connect(&address);
+	half = address_connect(&address);
+	assert_true(silent >= 0 && half >= 0);
+	send_raw(half, "[{\"base_", 8, NULL, 0);
+	assert_int_equal(vm_do(&vm, VM_ATTACH, 0, 0), 0);
+	assert_int_equal(vm_do(&vm, VM_CHECK, 0, PAGES), 0);
+	assert_int_equal(station_info(&station).broken, 0); /* they are there still */
+	assert_int_equal(station_info(&station).handshakes, 2);
+	close(silent);
+	close(half);
+	vm_end(&vm);
+	station_close(&station);
+	address_end(&address);
+}
+
+/* There is room for one handshake at a time, and both are closed. */
+static void peers_out_of_time(void **state)
+{
+	struct gmem_channel_open_opts hurry = { .size = sizeof(hurry), .timeout_ns = 20000000 };
+	struct gmem_server_create_opts opts = { .size = sizeof(opts), .channel = &hurry, .max_handshakes = 1 };
+	struct address address = address_make(SOCK_STREAM);
+	struct station station = { .refuse = 0 };
+	int first = address_connect(&address), second = address_connect(&address);
+	char byte;
+
+	(void)state;
+	assert_true(first >= 0 && second >= 0);
+	station_open(&station, &address, 1, &opts);
+	assert_int_equal(recv(first, &byte, 1, 0), 0);
+	assert_int_equal(recv(second, &byte, 1, 0), 0);
+	assert_int_equal(station_info(&station).broken, 2);
+	close(first);
+	close(second);
+	station_close(&station);
+	address_end(&address);
+}
+
+static int wait_in_admit(struct station *station, const struct gmem_channel_info *peer)
+{
+	if (strcmp(peer->identity, "slow") != 0)
+		return 0;
+	pthread_mutex_lock(&station->lock);
+	station->holding++;
+	pthread_cond_broadcast(&station->changed);
+	while (!station->open)
+		pthread_cond_wait(&station->changed, &station->lock);
+	pthread_mutex_unlock(&station->lock);
+	return -ENOENT;
+}
+
+/* Faults of others go on. */
+static void a_program_that_takes_its_time(void **state)
+{
+	struct vm_spec quick = NATIVE, slow = NATIVE;
+	struct address address = address_make(SOCK_STREAM);
+	struct station station = { .admit = wait_in_admit };
+	struct vm vm, other;
+
+	(void)state;
+	slow.identity = "slow";
+	vm = vm_make(&address, &quick);
+	other = vm_make(&address, &slow);
+	station_open(&station, &address, 1, NULL);
+	assert_int_equal(vm_do(&vm, VM_ATTACH, 0, 0), 0);
+	vm_tell(&other, VM_ATTACH, 0, 0);
+	station_await_holding(&station, 1);
+	assert_int_equal(vm_do(&vm, VM_CHECK, 0, PAGES), 0);
+	station_open_gate(&station);
+	assert_int_equal(vm_answer(&other), -EPROTO);
+	vm_end(&vm);
+	vm_end(&other);
+	station_close(&station);
+	address_end(&address);
+}
+
+/* --- many --------------------------------------------------------------------------------------------------------------- */
+
+#define MANY 100
+
+static void a_hundred_vms(void **state)
+{
+	struct vm_spec native = NATIVE, firecracker = FIRECRACKER;
+	struct address address = address_make(SOCK_STREAM);
+	struct station station = { .refuse = 0 };
+	struct vm vms[MANY];
+
+	(void)state;
+	native.pages = firecracker.pages = 16;
+	for (int i = 0; i < MANY; i++)
+		vms[i] = vm_make(&address, i % 2 ? &native : &firecracker);
+	station_open(&station, &address, 2, NULL);
+	for (int i = 0; i < MANY; i++)
+		vm_tell(&vms[i], VM_ATTACH, 0, 0);
+	for (int i = 0; i < MANY; i++)
+		assert_int_equal(vm_answer(&vms[i]), 0);
+	for (int i = 0; i < MANY; i++)
+		vm_tell(&vms[i], VM_CHECK, 0, 16);
+	for (int i = 0; i < MANY; i++)
+		assert_int_equal(vm_answer(&vms[i]), 0);
+	for (int i = 0; i < MANY; i++)
+		vm_end(&vms[i]);
+	station_await_left(&station, MANY);
+	assert_int_equal(station_info(&station).vms, 0);
+	station_close(&station);
+	address_end(&address);
+}
+
+/* --- ranges that come and go -------------------------------------------------------------------------------------------- */
+
+static void ranges_at_run_time(void **state)
+{
+	struct vm_spec spec = NATIVE;
+	struct address address = address_make(SOCK_STREAM);
+	struct station station = { .refuse = 0 };
+	struct vm vm;
+
+	(void)state;
+	spec.parts = 4;
+	vm = vm_make(&address, &spec);
+	station_open(&station, &address, 1, NULL);
+	assert_int_equal(vm_do(&vm, VM_ATTACH, 0, 0), 0);
+	assert_int_equal(vm_do(&vm, VM_CHECK, 0, PAGES / 2), 0);
+	assert_int_equal(vm_do(&vm, VM_ADD, 2, 0), 0);
+	assert_int_equal(vm_do(&vm, VM_CHECK, 0, PAGES * 3 / 4), 0);
+	assert_int_equal(vm_do(&vm, VM_REMOVE, 1, 0), 0);
+	assert_int_equal(vm_do(&vm, VM_ADD, 3, 0), 0);
+	assert_int_equal(vm_do(&vm, VM_ADD, 1, 0), 0);
+	assert_int_equal(vm_do(&vm, VM_CHECK, 0, PAGES), 0);
+	vm_end(&vm);
+	assert_int_equal(station_await_left(&station, 1), -ESRCH);
+	station_close(&station);
+	address_end(&address);
+}
+
+static void not_with_firecracker(void **state)
+{
+	struct vm_spec spec = FIRECRACKER;
+	struct address address = address_make(SOCK_STREAM);
+	struct station station = { .refuse = 0 };
+	struct vm vm;
+
+	(void)state;
+	spec.parts = 2;
+	vm = vm_make(&address, &spec);
+	station_open(&station, &address, 1, NULL);
+	assert_int_equal(vm_do(&vm, VM_ATTACH, 0, 0), 0);
+	assert_int_equal(vm_do(&vm, VM_ADD, 1, 0), -EOPNOTSUPP);
+	assert_int_equal(vm_do(&vm, VM_CHECK, 0, PAGES / 2), 0);
+	vm_end(&vm);
+	station_close(&station);
+	address_end(&address);
+}
+
+static const struct gt_test tests[] = {
+	GT(native_over_a_stream, NEEDS),
+	GT(native_over_packets, NEEDS),
+	GT(firecracker_over_a_stream, NEEDS),
+	GT(firecracker_over_packets, NEEDS),
+	GT(a_vm_that_lets_go, NEEDS),
+	GT(a_connection_that_is_closed, NEEDS),
+	GT(a_vm_that_is_refused, NEEDS),
+	GT(no_more_vms_than_allowed, NEEDS),
+	GT(stalled_peers, NEEDS),
+	GT(peers_out_of_time, 0),
+	GT(a_program_that_takes_its_time, NEEDS),
+	GT(a_hundred_vms, NEEDS),
+	GT(ranges_at_run_time, NEEDS),
+	GT(not_with_firecracker, NEEDS),
+};
+
+GT_MAIN("server", tests)
