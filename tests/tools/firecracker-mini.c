@@ -2,11 +2,11 @@
 /* The part of Firecracker that a pager sees, without a guest: anonymous memory in two regions, a userfaultfd that watches it,
  * and the handshake. Instead of a guest, this process touches the memory and compares it with the image.
  *
- *     firecracker-mini SOCKET IMAGE [whole | halves | give-up | silent]
+ *     firecracker-mini SOCKET IMAGE [whole | halves | give-up | refused | silent]
  *
  * whole: everything is compared, written, and compared again. halves: one half is compared, a line is awaited on stdin, then
  * the other. give-up: as a balloon does, pages are given up, before and after they were touched, and must be zeros.
- * silent: connects, says nothing, and stays until stdin ends. */
+ * refused: hands over, and waits for the other end to close. silent: connects, says nothing, and stays until stdin ends. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
@@ -156,8 +156,14 @@ static void give_up(const struct vm *vm)
 
 static void behave(const struct vm *vm, const char *mode)
 {
+	char byte;
+
 	if (strcmp(mode, "give-up") == 0) {
 		give_up(vm);
+		return;
+	}
+	if (strcmp(mode, "refused") == 0) {
+		need(read(vm->socket, &byte, 1) == 0 || errno == ECONNRESET, "the other end speaks");
 		return;
 	}
 	compare(vm, 0, vm->length / 2, "first half");
@@ -173,8 +179,8 @@ int main(int argc, char **argv)
 	const char *mode = argc > 3 ? argv[3] : "whole";
 	struct vm vm = { 0 };
 
-	if (argc < 3 || argc > 4 || !strstr("whole halves give-up silent", mode)) {
-		fprintf(stderr, "Usage: firecracker-mini SOCKET IMAGE [whole | halves | give-up | silent]\n");
+	if (argc < 3 || argc > 4 || !strstr("whole halves give-up refused silent", mode)) {
+		fprintf(stderr, "Usage: firecracker-mini SOCKET IMAGE [whole | halves | give-up | refused | silent]\n");
 		return 2;
 	}
 	load_image(&vm, argv[2]);
