@@ -72,6 +72,7 @@ struct gmem_channel {
 	/* The library's own protocol. */
 	bool hello_sent, hello_come, taken; /* taken: the peer has said READY to what was handed out */
 	uint64_t number, capabilities;      /* of the last message sent; of the peer */
+	uint32_t speaker;                   /* process that has sent last, if that was asked for; 0 = not known */
 	unsigned char out[GMEMI_CHANNEL_OUT];
 	size_t out_have;
 	struct gmemi_build build;

@@ -10,6 +10,7 @@
 
 #define LARGEST_PAGE (UINT64_C(1) << 30)
 #define FIRST_ROOM 16
+#define NAME_ROOM 40 /* longer ones are none that is looked for */
 
 typedef unsigned long long ull;
 
@@ -47,7 +48,7 @@ static int blame(int code, const char *what)
 /* By its name alone: asking a fd that is something else might do something. */
 int gmemi_fd_check_uffd(int fd)
 {
-	char name[40];
+	char name[NAME_ROOM];
 	int r = gmemi_sys_name(fd, name, sizeof(name));
 
 	if (r < 0)
@@ -57,11 +58,21 @@ int gmemi_fd_check_uffd(int fd)
 	return 0;
 }
 
-/* Only what has seals, or no path, is looked at further: of a file on a file system that the peer serves itself, the simplest
- * question may never be answered. */
+/* By the names that the kernel gives: of another file the simplest question may never be answered, if its file system is one
+ * that the peer serves itself. Only a file there that is called like this still gets to fstatfs(), which tells them apart. */
+static bool named_like_guest_memfd(const char *name)
+{
+	static const char *const names[] = { "anon_inode:[kvm-gmem]", "/[kvm-gmem] (deleted)" /* from 6.19 on */ };
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (strncmp(name, names[i], NAME_ROOM) == 0)
+			return true;
+	return false;
+}
+
 int gmemi_fd_check_memory(int fd)
 {
-	char name[40];
+	char name[NAME_ROOM];
 	int r = gmemi_sys_seals(fd);
 
 	if (r >= 0)
@@ -71,7 +82,7 @@ int gmemi_fd_check_memory(int fd)
 	r = gmemi_sys_name(fd, name, sizeof(name));
 	if (r < 0)
 		return gmemi_failed(r, "reading the name of a received fd in /proc/self/fd", "is /proc mounted?");
-	return name[0] != '/' ? 0 : gmemi_refuse(-EPROTO, "a fd that has to be a memory file is none");
+	return named_like_guest_memfd(name) ? 0 : gmemi_refuse(-EPROTO, "a fd that has to be a memory file is none");
 }
 
 /* --- ranges that do not overlap ----------------------------------------------------------------------------------------- */

@@ -66,6 +66,8 @@ int gmemi_channel_fill(struct gmem_channel *channel)
 		return gmemi_failed((int)got, "receiving", NULL);
 	}
 	channel->in_have += (size_t)got;
+	if (received.sender)
+		channel->speaker = received.sender;
 	r = take_received(channel, &received);
 	return r < 0 ? r : got > 0;
 }

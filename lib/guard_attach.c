@@ -53,14 +53,26 @@ static int watch(struct gmem_guard *guard, struct gmem_channel *channel)
 	gmemi_channel_claim(channel);
 	guard->channel = channel;
 	guard->dead = guard->lost = guard->released = false;
-	guard->pidfd = gmemi_sys_watch_peer(channel->fd, channel->peer.pid);
-	if (guard->pidfd == -EMFILE || guard->pidfd == -ENFILE || guard->pidfd == -ENOMEM)
-		return gmemi_failed(guard->pidfd, "asking for the pager's process", NULL);
-	guard->dead = guard->pidfd == -ESRCH;
-	if (guard->pidfd < 0)
-		return 0; /* then its end is not known */
-	r = gmemi_sys_epoll_add(guard->epoll, guard->pidfd, EPOLLIN, 0);
-	return r < 0 ? gmemi_failed(r, "EPOLL_CTL_ADD", "fs.epoll.max_user_watches?") : 0;
+	r = gmemi_sys_ask_sender(channel->fd);
+	return r < 0 ? gmemi_failed(r, "SO_PASSCRED", NULL) : 0;
+}
+
+/* Who has answered is who has the endpoint. Who made the socket, which is all that is known of who does not answer, may be
+ * somebody who hands sockets to pagers. Where its end cannot be learnt, it is never proven. */
+static void watch_process(struct gmem_guard *guard, const struct gmem_channel *channel)
+{
+	uint32_t process = channel->speaker ? channel->speaker : channel->peer.pid;
+	int fd = channel->speaker ? -ENOSYS : gmemi_sys_watch_peer(channel->fd);
+
+	if (fd < 0 && fd != -ESRCH && process)
+		fd = gmemi_sys_watch_process(process);
+	atomic_store(&guard->pager_pid, process);
+	guard->dead = fd == -ESRCH;
+	guard->pidfd = fd < 0 ? -1 : fd;
+	if (guard->pidfd >= 0 && gmemi_sys_epoll_add(guard->epoll, guard->pidfd, EPOLLIN, 0) < 0) {
+		gmemi_sys_close(guard->pidfd);
+		guard->pidfd = -1;
+	}
 }
 
 static void set_up(struct gmem_guard *guard, struct gmem_channel *channel)
@@ -68,7 +80,6 @@ static void set_up(struct gmem_guard *guard, struct gmem_channel *channel)
 	channel->notify = gmemi_guard_notice;
 	channel->notify_user = guard;
 	guard->endpoint++;
-	atomic_store(&guard->pager_pid, channel->peer.pid);
 	if (channel->protocol == GMEM_PROTOCOL_FIRECRACKER)
 		atomic_store(&guard->firecracker, true);
 }
@@ -89,6 +100,7 @@ static void fail(struct gmem_guard *guard, struct gmem_channel *channel, bool dr
 		return;
 	}
 	gmemi_guard_forget_pager(guard);
+	atomic_store(&guard->pager_pid, 0);
 	if (!channel->handed && atomic_load(&guard->state) == GMEM_GUARD_NONE)
 		atomic_store(&guard->firecracker, false);
 	gmemi_guard_drain(guard, drained);
@@ -105,6 +117,8 @@ static int attach(struct gmem_guard *guard, struct gmem_channel *channel)
 	if (r == 0) {
 		set_up(guard, channel);
 		r = gmemi_channel_send(channel, guard->uffd, guard->endpoint);
+		if (channel->handed)
+			watch_process(guard, channel);
 	}
 	if (r == 0) {
 		succeed(guard);

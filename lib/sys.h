@@ -103,7 +103,7 @@ int gmemi_sys_eventfd(void);
 void gmemi_sys_eventfd_raise(int fd);
 void gmemi_sys_eventfd_lower(int fd);
 uint32_t gmemi_sys_process(void); /* its number */
-int gmemi_sys_timer(void); /* readable from `when` on; UINT64_MAX = never */
+int gmemi_sys_timer(void);        /* readable from `when` on; UINT64_MAX = never */
 int gmemi_sys_timer_set(int fd, uint64_t when);
 bool gmemi_sys_timer_take(int fd); /* was it due, and has nobody else taken that? */
 
@@ -117,15 +117,19 @@ int gmemi_sys_socket(int fd, struct gmemi_socket *about);
 struct gmemi_received {
 	int fds[GMEMI_RECEIVED]; /* the caller's, also when something is cut */
 	uint32_t count;
-	bool cut; /* fds or data were lost: more came than there was room for */
+	bool cut;        /* fds or data were lost: more came than there was room for */
+	uint32_t sender; /* the process, if that was asked for; 0 = not known */
 };
 /* Bytes, 0 at the end, or a negative errno; what came is in `received` then. */
 int64_t gmemi_sys_receive(int fd, void *buffer, size_t room, struct gmemi_received *received);
 /* Bytes that were sent; the fds, at most GMEMI_RECEIVED, go with the first of them. */
 int64_t gmemi_sys_send(int fd, const void *data, size_t length, const int *fds, uint32_t count);
-/* A fd that is readable once the process has ended that made the peer's end: -ESRCH if it has; other codes: it is not known which
- * one that is, or the kernel cannot tell. Of what the kernel says of the socket, or (before 6.5) by its number. */
-int gmemi_sys_watch_peer(int fd, uint32_t process);
+/* What is received on it says who sent it, from now on. */
+int gmemi_sys_ask_sender(int fd);
+/* A fd that is readable once the process has ended that made the peer's end, or that has this number: -ESRCH if it has ended
+ * already; other codes: it is not known which one that is, or the kernel cannot tell (6.5; 5.3). */
+int gmemi_sys_watch_peer(int fd);
+int gmemi_sys_watch_process(uint32_t process);
 /* Who has connected: a fd, or -EAGAIN if the listening socket is non-blocking and nobody has. */
 int gmemi_sys_accept(int fd);
 /* Until it can be read or written: 0, -ETIMEDOUT, -EINTR. */

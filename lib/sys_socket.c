@@ -42,6 +42,16 @@ static void take_fds(const struct cmsghdr *header, struct gmemi_received *receiv
 	}
 }
 
+static void take_sender(const struct cmsghdr *header, struct gmemi_received *received)
+{
+	struct ucred sender;
+
+	if (header->cmsg_len < CMSG_LEN(sizeof(sender)))
+		return;
+	memcpy(&sender, CMSG_DATA(header), sizeof(sender));
+	received->sender = (uint32_t)sender.pid;
+}
+
 /* By hand: libc's own macros for it convert signs in ways that compilers warn of. */
 static void take_control(const union control *control, size_t length, struct gmemi_received *received)
 {
@@ -55,6 +65,8 @@ static void take_control(const union control *control, size_t length, struct gme
 			return;
 		if (header->cmsg_level == SOL_SOCKET && (header->cmsg_type == SCM_RIGHTS || header->cmsg_type == PIDFD))
 			take_fds(header, received, header->cmsg_type == SCM_RIGHTS);
+		else if (header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_CREDENTIALS)
+			take_sender(header, received);
 		if (size > length - at) /* the last one need not be rounded */
 			return;
 		at += size;
@@ -70,7 +82,7 @@ int64_t gmemi_sys_receive(int fd, void *buffer, size_t room, struct gmemi_receiv
 	};
 	ssize_t r;
 
-	received->count = 0;
+	received->count = received->sender = 0;
 	do
 		r = recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	while (r == -1 && errno == EINTR);
@@ -136,15 +148,23 @@ int gmemi_sys_socket(int fd, struct gmemi_socket *about)
 	return 0;
 }
 
-int gmemi_sys_watch_peer(int fd, uint32_t process)
+int gmemi_sys_ask_sender(int fd)
+{
+	int on = 1;
+
+	return gmemi_nothing(setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)));
+}
+
+int gmemi_sys_watch_peer(int fd)
 {
 	int pidfd, r = option(fd, PEER_PIDFD, &pidfd, sizeof(pidfd));
 
-	if (r == 0)
-		return gmemi_moved_up(pidfd);
-	if (r == -ESRCH || !process)
-		return r;
-	return gmemi_moved_up(syscall(SYS_pidfd_open, (pid_t)process, 0)); /* both are close-on-exec */
+	return r < 0 ? r : gmemi_moved_up(pidfd); /* close-on-exec by itself */
+}
+
+int gmemi_sys_watch_process(uint32_t process)
+{
+	return gmemi_moved_up(syscall(SYS_pidfd_open, (pid_t)process, 0)); /* ditto */
 }
 
 int gmemi_sys_accept(int fd)

@@ -69,7 +69,7 @@ struct gmem_guard_info {
 	uint64_t deaths;    /**< pagers that were gone without having let go */
 	uint64_t remaining; /**< bytes that are empty in the page maps */
 	uint32_t state;     /**< the last enum gmem_guard_event */
-	uint32_t pager_pid; /**< of who made the pager's socket: no proof of who holds the fds; 0 = none, or of another namespace */
+	uint32_t pager_pid; /**< of who answered, or (Firecracker's protocol) made the pager's socket; 0 = none, or not known here */
 };
 
 /** Holds an endpoint.

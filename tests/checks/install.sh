@@ -9,6 +9,8 @@ build=$(cd "${1:-${GMEM_BUILD:?is the build directory}}" && pwd) || exit 2
 dir=$(mktemp -d) || exit 2
 trap 'rm -rf "$dir"' EXIT
 chmod 755 "$dir"
+mkdir "$dir/sockets"
+chmod 1777 "$dir/sockets"
 bad=0
 
 verdict() { # name, status
@@ -35,6 +37,8 @@ run_of() { # name of the example
 	bind-and-run) phrase='^the guest answered 42$' ;;
 	create-and-map) phrase='^Discarded at 4 MiB:$' ;;
 	fault-by-hand) phrase='^The pages were right, and zeros where they were given up$' ;;
+	pass-to-process-pager) words="$socket $dir/file 1" phrase='^it has left [(]-?[0-9]+[)]: [1-9][0-9]* faults, [1-9][0-9]* bytes filled$' ;;
+	pass-to-process-vmm) words="$socket 3000001" phrase='^checksum 0x' ;;
 	pager) words="$dir/file" phrase='^finished: [1-9][0-9]* bytes filled, 0 still to come$' ;;
 	populate-from-file) words="$dir/file 1" phrase='^3000001 bytes in .* populated, [1-9][0-9]* skipped as zero$' ;;
 	prefault) phrase='^64 MiB of .* prefaulted by ' ;;
@@ -53,10 +57,20 @@ installed() { # env or as_user, program, arguments
 	$as env LD_LIBRARY_PATH="$dir/opt/gmem/lib/x" "$@"
 }
 
+# The other side, for those that have one; it waits for whoever comes second.
+accompany() { # name of the example, env or as_user
+	case $1 in
+	pass-to-process-pager) installed "$2" "$dir/pass-to-process-vmm" "$socket" 3000001 ;;
+	pass-to-process-vmm) installed "$2" "$dir/pass-to-process-pager" "$socket" "$dir/file" 1 ;;
+	esac > "$dir/other" 2>&1 &
+}
+
 runs() { # name of the example, env or as_user
+	socket=$dir/sockets/$1-$2
+	accompany "$1" "$2"
 	# The words are meant to be split.
-	run_of "$1" && installed "$2" "$dir/$1" $words > "$dir/out" 2>&1 && grep -Eq "$phrase" "$dir/out" && return
-	cat "$dir/out"
+	run_of "$1" && installed "$2" "$dir/$1" $words > "$dir/out" 2>&1 && wait $! && grep -Eq "$phrase" "$dir/out" && return
+	cat "$dir/out" "$dir/other"
 	return 1
 }
 
@@ -66,7 +80,7 @@ obstacle() { # name of the example, env or as_user
 		echo "cannot become an ordinary user who comes to $dir"
 	elif [ "$1" = bind-and-run ] && ! installed "$2" "$dir/opt/gmem/bin/gmem-info" --feature kvm > "$dir/out" 2>&1; then
 		echo "no usable /dev/kvm"
-	elif [ "$1" = fault-by-hand ] || [ "$1" = pager ]; then
+	elif [ "$1" = fault-by-hand ] || [ "$1" != "${1%pager}" ] || [ "$1" = pass-to-process-vmm ]; then
 		installed "$2" "$dir/opt/gmem/bin/gmem-info" --feature uffd_minor_memfd > "$dir/out" 2>&1 ||
 			echo "no userfaultfd for pages of a memfd"
 	fi
@@ -117,6 +131,9 @@ for example; do
 		status=0
 	fi
 	verdict "$name builds from the installed library" $status
+done
+for example; do
+	name=${example##*/}
 	verdict_unless "$name runs" "$(obstacle "${name%.c}" env)" runs "${name%.c}" env
 	verdict_unless "$name runs as an ordinary user" "$(obstacle "${name%.c}" as_user)" runs "${name%.c}" as_user
 done

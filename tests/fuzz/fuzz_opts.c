@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #define LENGTH (UINT64_C(1) << 20)
 #define ROOM 128 /* more than any options struct */
@@ -180,6 +182,24 @@ static void try_source(const uint64_t *opts)
 	gmem_source_destroy(source);
 }
 
+static void try_channel(const void *opts)
+{
+	struct gmem_channel_open_opts o;
+	struct gmem_channel *one = NULL;
+	int ends[2], r;
+
+	memcpy(&o, opts, sizeof(o));
+	o.identity = NULL;
+	if (o.size > sizeof(o) && o.size <= 4096)
+		o.size = sizeof(o);
+	expect(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0, "socketpair()");
+	r = gmem_channel_open(ends[0], &one, &o);
+	expect(is_documented(r) && !one == !!r, "gmem_channel_open");
+	gmem_channel_close(one);
+	close(ends[0]);
+	close(ends[1]);
+}
+
 static void try_info(struct gmem *mem, const uint64_t *opts)
 {
 	uint64_t info[ROOM / 8], step[ROOM / 8], probe[ROOM / 8], run[ROOM / 8];
@@ -217,6 +237,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	try_set_nodes(mem, opts);
 	try_prefault(mem, opts);
 	try_source(room);
+	try_channel(opts);
 	try_info(mem, room);
 	gmem_destroy(mem);
 	return 0;

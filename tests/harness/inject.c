@@ -17,6 +17,7 @@ static const struct {
 	const char *name;
 	int errors[VARIANTS];
 } calls[INJECT_CALLS] = {
+	[INJECT_ACCEPT] = { "accept4", { EAGAIN, EMFILE, EINTR, ECONNABORTED } },
 	[INJECT_CACHESTAT] = { "cachestat", { ENOSYS, EOPNOTSUPP, EPERM } },
 	[INJECT_CALLOC] = { "calloc", { ENOMEM } },
 	[INJECT_CLOSE] = { "close", { EINTR, EIO } },
@@ -53,6 +54,7 @@ static const struct {
 	[INJECT_READLINK] = { "readlink", { ENOENT, EACCES, ENOMEM } },
 	[INJECT_RECVMSG] = { "recvmsg", { INJECT_SHORT, EAGAIN, EINTR, ENOMEM, ECONNRESET } },
 	[INJECT_SENDMSG] = { "sendmsg", { INJECT_SHORT, EAGAIN, EINTR, ENOMEM, EPIPE, ETOOMANYREFS } },
+	[INJECT_SETSOCKOPT] = { "setsockopt", { ENOMEM, EPERM } },
 	[INJECT_SPLICE] = { "splice", { INJECT_SHORT, EINVAL, EINTR, EAGAIN, EIO, ENOMEM, ENOSPC } },
 	[INJECT_SYSCALL] = { "syscall", { ENOSYS, EPERM, EMFILE, ENOMEM } },
 	[INJECT_TIMERFD] = { "timerfd", { EMFILE, ENFILE, ENOMEM } },

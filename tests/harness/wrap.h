@@ -29,6 +29,7 @@ int __real_munmap(void *address, size_t length);
 
 /* Every call that can fail. The order is that of the table in inject.c. */
 enum inject_call {
+	INJECT_ACCEPT,
 	INJECT_CACHESTAT,
 	INJECT_CALLOC,
 	INJECT_CLOSE,
@@ -65,6 +66,7 @@ enum inject_call {
 	INJECT_READLINK,
 	INJECT_RECVMSG,
 	INJECT_SENDMSG,
+	INJECT_SETSOCKOPT,
 	INJECT_SPLICE,
 	INJECT_SYSCALL, /* by number: all but those that have a name here */
 	INJECT_TIMERFD,

@@ -6,10 +6,22 @@
 #include <signal.h>
 #include <sys/socket.h>
 
+int __real_accept4(int fd, struct sockaddr *name, socklen_t *length, int flags);
 int __real_getsockopt(int fd, int level, int name, void *value, socklen_t *length);
+int __real_setsockopt(int fd, int level, int name, const void *value, socklen_t length);
 int __real_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask);
 ssize_t __real_recvmsg(int fd, struct msghdr *message, int flags);
 ssize_t __real_sendmsg(int fd, const struct msghdr *message, int flags);
+
+int __wrap_accept4(int fd, struct sockaddr *name, socklen_t *length, int flags)
+{
+	return inject_point(INJECT_ACCEPT, 0) ? -1 : __real_accept4(fd, name, length, flags);
+}
+
+int __wrap_setsockopt(int fd, int level, int name, const void *value, socklen_t length)
+{
+	return inject_point(INJECT_SETSOCKOPT, (unsigned long)name) ? -1 : __real_setsockopt(fd, level, name, value, length);
+}
 
 int __wrap_getsockopt(int fd, int level, int name, void *value, socklen_t *length)
 {

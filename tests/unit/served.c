@@ -66,10 +66,15 @@ static int admit(void *user, const struct gmem_channel_info *peer, struct gmem_u
 {
 	struct gmem_source_ops ops = { .size = sizeof(ops), .read = read_content };
 	struct station *station = user;
-	int r = station->admit ? station->admit(station, peer) : 0;
+	int (*own)(struct station *, const struct gmem_channel_info *);
+	int r;
 
 	assert_non_null(uffd);
 	assert_int_equal(opts->size, sizeof(*opts));
+	pthread_mutex_lock(&station->lock);
+	own = station->admit;
+	pthread_mutex_unlock(&station->lock);
+	r = own ? own(station, peer) : 0;
 	pthread_mutex_lock(&station->lock);
 	station->asked++;
 	pthread_cond_broadcast(&station->changed);
@@ -148,6 +153,13 @@ void station_hold(struct station *station, uint32_t on)
 	pthread_mutex_lock(&station->lock);
 	station->held = on;
 	pthread_cond_broadcast(&station->changed);
+	pthread_mutex_unlock(&station->lock);
+}
+
+void station_admit_all(struct station *station)
+{
+	pthread_mutex_lock(&station->lock);
+	station->admit = NULL;
 	pthread_mutex_unlock(&station->lock);
 }
 

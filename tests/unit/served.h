@@ -54,6 +54,8 @@ void station_await_asked(struct station *station, uint64_t count);
 struct gmem_server_info station_info(const struct station *station);
 /* Sources do not answer any more, or do again. */
 void station_hold(struct station *station, uint32_t on);
+/* From now on there is no `admit` of the test's. */
+void station_admit_all(struct station *station);
 void station_open_gate(struct station *station);
 void station_await_holding(struct station *station, uint32_t count);
 
@@ -79,6 +81,7 @@ enum vm_order {
 	VM_ADD,        /* registers range a */
 	VM_REMOVE,     /* and takes it away */
 	VM_LET_GO,     /* destroys the guard */
+	VM_POISON,     /* what has not come: whoever waits for it gets SIGBUS, which VM_TOUCHED says as -1 */
 	VM_HANG_UP     /* closes the connection, and not the guard (Firecracker's protocol) */
 };
 

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "channels.h"
+#include "faults.h"
 #include "gt.h"
 #include "handles.h"
 
@@ -27,10 +28,8 @@ struct owner {
 	unsigned char *at;
 	uint64_t length;
 	bool *discarded;
-	pthread_t toucher;
+	struct toucher toucher;
 	uint64_t touched;
-	int64_t found;
-	atomic_bool back;
 	int last_event;
 };
 
@@ -136,27 +135,22 @@ static int64_t check(const struct owner *o, uint64_t first, uint64_t count)
 	return 0;
 }
 
-static void *touch_page(void *arg)
-{
-	struct owner *o = arg;
-
-	o->found = check(o, o->touched, 1);
-	atomic_store(&o->back, true);
-	return NULL;
-}
-
-/* Begins, and the fault is in the kernel, or served: nobody can tell which, and nobody needs to. */
 static int64_t touch_begin_here(struct owner *o, uint64_t number)
 {
 	o->touched = number;
-	atomic_store(&o->back, false);
-	return -pthread_create(&o->toucher, NULL, touch_page, o);
+	touch_begin(&o->toucher, o->at + number * page(), READ);
+	return 0;
 }
 
 static int64_t touch_end_here(struct owner *o)
 {
-	pthread_join(o->toucher, NULL);
-	return o->found;
+	return touch_end(&o->toucher) < 0 ? -1 : check(o, o->touched, 1);
+}
+
+/* As the end of a VM whose content will never come. */
+static int64_t poison(struct owner *o)
+{
+	return gmem_uffd_resolve(o->uffd, o->mem, 0, part_length(o), GMEM_RESOLVE_POISON, NULL, NULL);
 }
 
 static int64_t discard(struct owner *o, uint64_t first, uint64_t count)
@@ -181,7 +175,7 @@ static int64_t await_event(struct owner *o)
 	return r < 0 ? r : o->last_event;
 }
 
-static int64_t state_of(const struct owner *o)
+static int64_t guard_state(const struct owner *o)
 {
 	struct gmem_guard_info info = { .size = sizeof(info) };
 	int r = gmem_guard_query(o->guard, &info);
@@ -218,17 +212,19 @@ int64_t owner_obey(struct owner *o, const struct address *address, enum vm_order
 	case VM_TOUCHED:
 		return touch_end_here(o);
 	case VM_IS_BLOCKED:
-		return !atomic_load(&o->back);
+		return !atomic_load(&o->toucher.done);
 	case VM_RUN:
 		return await_event(o);
 	case VM_STATE:
-		return state_of(o);
+		return guard_state(o);
 	case VM_DISCARD:
 		return discard(o, a, b);
 	case VM_ADD:
 		return add(o, a);
 	case VM_REMOVE:
 		return gmem_uffd_unregister(o->uffd, o->mem, a * part_length(o), part_length(o));
+	case VM_POISON:
+		return poison(o);
 	case VM_LET_GO:
 		return let_go(o);
 	case VM_HANG_UP:

@@ -268,6 +268,29 @@ static void in_any_order(void **state)
 	line_end(&owner.line);
 }
 
+/* As a server does it: the pager alone has the endpoint, and its memories go with it. */
+static void the_pager_has_the_last_claim(void **state)
+{
+	struct part part = { .type = SOCK_STREAM, .backing = GMEM_BACKING_MEMFD, .strategy = GMEM_STRATEGY_FILL, .regions = 2 };
+	struct owner owner = start_owner(&part);
+	struct gmem_uffd *uffd = line_take(&owner.line);
+	struct gmem_source *source;
+	struct gmem_pager *pager;
+
+	(void)state;
+	assert_int_equal(gmem_source_create_zero(&source), 0);
+	assert_int_equal(gmem_pager_create(&pager, NULL), 0);
+	assert_int_equal(gmem_pager_add(pager, uffd, source, NULL), 0);
+	gmem_source_destroy(source);
+	gmem_uffd_destroy(uffd);
+	gmem_channel_close(owner.line.channel);
+	owner.line.channel = NULL;
+	assert_int_equal(gmem_pager_start(pager), 0);
+	assert_int_equal(owner_status(&owner), 1); /* zeros are not what it expects: it says so, and ends */
+	gmem_pager_destroy(pager);
+	line_end(&owner.line);
+}
+
 /* --- a pager without privilege ------------------------------------------------------------------------------------------ */
 
 static int serve_as_nobody(void *arg)
@@ -318,6 +341,7 @@ static const struct gt_test tests[] = {
 	GT(a_thousand_regions, GT_NEEDS_UFFD | GT_NEEDS_UFFD_MINOR),
 	GT(an_owner_that_is_killed, GT_NEEDS_UFFD | GT_NEEDS_UFFD_MINOR),
 	GT(in_any_order, GT_NEEDS_UFFD | GT_NEEDS_UFFD_MINOR),
+	GT(the_pager_has_the_last_claim, GT_NEEDS_UFFD | GT_NEEDS_UFFD_MINOR),
 	GT(a_pager_without_privilege, GT_NEEDS_UFFD | GT_NEEDS_UFFD_MINOR | GT_NEEDS_ORDINARY_USER),
 };
 

@@ -26,7 +26,8 @@
 struct place {
 	struct address address;
 	pid_t pid;
-	int quit; /* closed: it ends well, or never */
+	int quit;
+	bool told; /* to end */
 };
 
 enum habit { SERVES, HOLDS /* its source never answers */ };
@@ -75,7 +76,9 @@ static void place_kill(struct place *place)
 
 static void place_tell_to_end(struct place *place)
 {
-	assert_int_equal(write(place->quit, "", 1), 1);
+	if (!place->told)
+		assert_int_equal(write(place->quit, "", 1), 1);
+	place->told = true;
 }
 
 static void place_end(struct place *place)
@@ -149,8 +152,13 @@ static void firecrackers_pager_killed(void **state)
 	assert_int_equal(owner_obey(o, &first.address, VM_ATTACH, 0, 0), 0);
 	assert_int_equal(owner_obey(o, &first.address, VM_CHECK, 0, PAGES / 2), 0);
 	place_kill(&first);
-	assert_int_equal(owner_obey(o, &first.address, VM_RUN, 0, 0), GMEM_GUARD_DEAD);
-	assert_int_equal(owner_obey(o, &second.address, VM_ATTACH, 0, 0), -EOPNOTSUPP);
+	/* It has not said a word, and its socket is this process's: who knows who it was? */
+	assert_int_equal(owner_obey(o, &first.address, VM_RUN, 0, 0), GMEM_GUARD_SILENT);
+	assert_int_equal(owner_obey(o, &second.address, VM_ATTACH, 0, 0), -EBUSY);
+	assert_int_equal(owner_obey(o, &first.address, VM_TOUCH, PAGES - 1, 0), 0);
+	assert_int_equal(owner_obey(o, &first.address, VM_IS_BLOCKED, 0, 0), 1);
+	assert_int_equal(owner_obey(o, &first.address, VM_POISON, 0, 0), 0);
+	assert_int_equal(owner_obey(o, &first.address, VM_TOUCHED, 0, 0), -1);
 	owner_end(o);
 	place_end(&first);
 	place_end(&second);
@@ -239,7 +247,7 @@ static void a_living_pager_that_hangs_up(void **state)
 	assert_int_equal(gmem_guard_query(guard, &info), 0);
 	assert_int_equal(info.state, GMEM_GUARD_SILENT);
 	assert_int_equal(info.pager_pid, getpid());
-	REFUSES(gmem_guard_attach(guard, other.channel), -EBUSY, "may live");
+	bad("gmem_guard_attach", gmem_guard_attach(guard, other.channel), -EBUSY, "may live");
 	gmem_guard_destroy(guard);
 	line_end(&line);
 	line_end(&other);
@@ -260,22 +268,22 @@ static void arguments(void **state)
 	struct gmem_uffd *imported;
 
 	(void)state;
-	REFUSES(gmem_guard_create(NULL, &guard, NULL), -EINVAL, "NULL");
-	REFUSES(gmem_guard_create(lazy.uffd, NULL, NULL), -EINVAL, "NULL");
-	REFUSES(gmem_guard_create(lazy.uffd, &guard, &poison), -EOPNOTSUPP, "BLOCK");
-	REFUSES(gmem_guard_create(lazy.uffd, &guard, &silence), -EOPNOTSUPP, "silence_ns");
-	REFUSES(gmem_guard_create(lazy.uffd, &guard, &wild), -EINVAL, "policy");
-	REFUSES(gmem_guard_create(lazy.uffd, &guard, &flags), -E2BIG, "flags");
+	bad("gmem_guard_create", gmem_guard_create(NULL, &guard, NULL), -EINVAL, "NULL");
+	bad("gmem_guard_create", gmem_guard_create(lazy.uffd, NULL, NULL), -EINVAL, "NULL");
+	bad("gmem_guard_create", gmem_guard_create(lazy.uffd, &guard, &poison), -EOPNOTSUPP, "BLOCK");
+	bad("gmem_guard_create", gmem_guard_create(lazy.uffd, &guard, &silence), -EOPNOTSUPP, "silence_ns");
+	bad("gmem_guard_create", gmem_guard_create(lazy.uffd, &guard, &wild), -EINVAL, "policy");
+	bad("gmem_guard_create", gmem_guard_create(lazy.uffd, &guard, &flags), -E2BIG, "flags");
 	assert_int_equal(gmem_uffd_import(lazy.vm, gmem_uffd_get_fd(lazy.uffd), &imported, NULL), 0);
-	REFUSES(gmem_guard_create(imported, &guard, NULL), -EBADFD, "another process");
+	bad("gmem_guard_create", gmem_guard_create(imported, &guard, NULL), -EBADFD, "another process");
 	gmem_uffd_destroy(imported);
 	assert_int_equal(gmem_guard_create(lazy.uffd, &guard, NULL), 0);
-	REFUSES(gmem_guard_create(lazy.uffd, &another, NULL), -EBUSY, "guard");
-	REFUSES(gmem_guard_attach(NULL, line.channel), -EINVAL, "NULL");
-	REFUSES(gmem_guard_attach(guard, NULL), -EINVAL, "NULL");
-	REFUSES(gmem_guard_get_fd(NULL), -EINVAL, "NULL");
-	REFUSES(gmem_guard_run(NULL, 0), -EINVAL, "NULL");
-	REFUSES(gmem_guard_query(guard, NULL), -EINVAL, "info");
+	bad("gmem_guard_create", gmem_guard_create(lazy.uffd, &another, NULL), -EBUSY, "guard");
+	bad("gmem_guard_attach", gmem_guard_attach(NULL, line.channel), -EINVAL, "NULL");
+	bad("gmem_guard_attach", gmem_guard_attach(guard, NULL), -EINVAL, "NULL");
+	bad("gmem_guard_get_fd", gmem_guard_get_fd(NULL), -EINVAL, "NULL");
+	bad("gmem_guard_run", gmem_guard_run(NULL, 0), -EINVAL, "NULL");
+	bad("gmem_guard_query", gmem_guard_query(guard, NULL), -EINVAL, "info");
 	assert_true(gmem_guard_get_fd(guard) >= 3);
 	assert_int_equal(gmem_guard_run(guard, 0), 0);
 	gmem_guard_destroy(guard);

@@ -2,13 +2,19 @@
 /* VMs that come to a server, are served, and go. */
 #include "gt.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "channels.h"
 #include "handles.h"
+#include "inject.h"
 #include "served.h"
 
 #define PAGES 64
@@ -131,7 +137,7 @@ static void a_vm_that_is_refused(void **state)
 	assert_int_equal(vm_do(&vm, VM_ATTACH, 0, 0), -EPROTO);
 	assert_int_equal(vm_do(&vm, VM_STATE, 0, 0), GMEM_GUARD_NONE);
 	assert_int_equal(station_info(&station).refused, 1);
-	station.admit = NULL;
+	station_admit_all(&station);
 	assert_int_equal(vm_do(&vm, VM_ATTACH, 0, 0), 0); /* it may come again */
 	assert_int_equal(vm_do(&vm, VM_CHECK, 0, PAGES), 0);
 	vm_end(&vm);
@@ -283,6 +289,145 @@ static void a_hundred_vms(void **state)
 	address_end(&address);
 }
 
+/* --- killed, and again and again ---------------------------------------------------------------------------------------- */
+
+/* A process without threads that makes VMs, one after the other, while the test serves. */
+struct mother {
+	pid_t pid;
+	int line;
+};
+
+static void kill_some_time(struct vm *vm, unsigned int turns)
+{
+	vm_tell(vm, VM_ATTACH, 0, 0);
+	vm_tell(vm, VM_CHECK, 0, 16);
+	for (unsigned int i = 0; i < turns; i++) /* not a wait for anything: some time or other */
+		(void)getppid();
+	vm_kill(vm);
+}
+
+static void live_once(const struct address *address, const struct vm_spec *spec, unsigned int number)
+{
+	struct vm vm = vm_make(address, spec);
+
+	if (number % 4 == 3) {
+		kill_some_time(&vm, number * 37 % 100000);
+		return;
+	}
+	assert_int_equal(vm_do(&vm, VM_ATTACH, 0, 0), 0);
+	assert_int_equal(vm_do(&vm, VM_CHECK, 0, 16), 0);
+	if (number % 4 == 2)
+		assert_int_equal(vm_do(&vm, VM_LET_GO, 0, 0), 0);
+	vm_end(&vm);
+}
+
+/* So many lives for each byte that it is told. */
+static struct mother mother_make(const struct address *address, unsigned int lives)
+{
+	struct vm_spec specs[2] = { NATIVE, FIRECRACKER };
+	struct mother mother;
+	unsigned char order;
+	int ends[2];
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+	mother.pid = fork();
+	assert_true(mother.pid >= 0);
+	if (mother.pid == 0) {
+		close(ends[0]);
+		specs[0].pages = specs[1].pages = 16;
+		alarm(300);
+		while (read(ends[1], &order, 1) == 1) {
+			for (unsigned int i = 0; i < lives; i++)
+				live_once(address, &specs[i / 4 % 2], i);
+			assert_int_equal(write(ends[1], &order, 1), 1);
+		}
+		_exit(0);
+	}
+	close(ends[1]);
+	mother.line = ends[0];
+	return mother;
+}
+
+static void mother_do(struct mother *mother)
+{
+	unsigned char order = 1;
+
+	assert_int_equal(write(mother->line, &order, 1), 1);
+	assert_int_equal(read(mother->line, &order, 1), 1);
+}
+
+static void mother_end(struct mother *mother)
+{
+	int status;
+
+	close(mother->line);
+	assert_int_equal(waitpid(mother->pid, &status, 0), mother->pid);
+	assert_int_equal(status, 0);
+}
+
+static size_t count_entries(const char *path)
+{
+	size_t count = 0;
+	DIR *directory = opendir(path);
+
+	assert_non_null(directory);
+	while (readdir(directory))
+		count++;
+	closedir(directory);
+	return count;
+}
+
+static void await_quiet(const struct station *station)
+{
+	struct gmem_server_info info;
+
+	do {
+		sched_yield();
+		info = station_info(station);
+	} while (info.vms || info.handshakes);
+}
+
+static size_t count_lines(const char *path)
+{
+	FILE *file = fopen(path, "r");
+	size_t count = 0;
+	int c;
+
+	assert_non_null(file);
+	while ((c = getc(file)) != EOF)
+		count += c == '\n';
+	fclose(file);
+	return count;
+}
+
+static void many_lives(void **state)
+{
+	unsigned int lives = getenv("GT_LIVES") ? (unsigned int)atoi(getenv("GT_LIVES")) : 100;
+	struct address address = address_make(SOCK_STREAM);
+	struct station station = { .refuse = 0 };
+	struct mother mother = mother_make(&address, lives);
+	size_t fds, mappings, allocations;
+
+	(void)state;
+	alarm(300);
+	station_open(&station, &address, 2, NULL);
+	mother_do(&mother);
+	await_quiet(&station);
+	fds = count_entries("/proc/self/fd");
+	mappings = count_lines("/proc/self/maps");
+	allocations = inject_live_allocations();
+	mother_do(&mother);
+	await_quiet(&station);
+	assert_int_equal(count_entries("/proc/self/fd"), fds);
+	assert_int_equal(inject_live_allocations(), allocations);
+	assert_true(count_lines("/proc/self/maps") <= mappings + 8); /* libc's own come and go */
+	assert_true(station_info(&station).left >= lives);
+	assert_int_equal(station_info(&station).left, station_info(&station).admitted);
+	mother_end(&mother);
+	station_close(&station);
+	address_end(&address);
+}
+
 /* --- ranges that come and go -------------------------------------------------------------------------------------------- */
 
 static void ranges_at_run_time(void **state)
@@ -342,6 +487,7 @@ static const struct gt_test tests[] = {
 	GT(peers_out_of_time, 0),
 	GT(a_program_that_takes_its_time, NEEDS),
 	GT(a_hundred_vms, NEEDS),
+	GT(many_lives, NEEDS),
 	GT(ranges_at_run_time, NEEDS),
 	GT(not_with_firecracker, NEEDS),
 };

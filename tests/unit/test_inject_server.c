@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: MIT */
+/* Servers and guards with every system call and allocation failing in turn, in all their threads: a VM is served, or it hears that
+ * it is not; what it reads is its content in any case. */
+#include "gt.h"
+
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "channels.h"
+#include "faults.h"
+#include "inject.h"
+#include "points.h"
+#include "served.h"
+
+#define PAGES 4
+
+static int admit_nobody(void *user, const struct gmem_channel_info *peer, struct gmem_uffd *uffd, struct gmem_source **source,
+			struct gmem_pager_add_opts *opts)
+{
+	(void)user;
+	(void)peer;
+	(void)uffd;
+	(void)source;
+	(void)opts;
+	return -1;
+}
+
+static int make_server(void *arg)
+{
+	struct gmem_server_ops ops = { .size = sizeof(ops), .admit = admit_nobody };
+	struct gmem_channel_open_opts speak = { .size = sizeof(speak), .identity = "here" };
+	struct gmem_server_create_opts opts = { .size = sizeof(opts), .channel = &speak };
+	struct gmem_server *server = NULL;
+	struct gmem_pager *pager;
+	struct address address;
+	int r;
+
+	(void)arg;
+	inject_pause();
+	address = address_make(SOCK_STREAM);
+	assert_int_equal(gmem_pager_create(&pager, NULL), 0);
+	inject_resume();
+	r = gmem_server_create(pager, address.listener, &ops, NULL, &server, &opts);
+	assert_int_equal(r == 0, server != NULL);
+	gmem_server_destroy(server);
+	inject_pause();
+	gmem_pager_destroy(pager);
+	address_end(&address);
+	inject_resume();
+	return r;
+}
+
+static int make_guard(void *arg)
+{
+	struct gmem_guard *guard = NULL;
+	struct lazy lazy;
+	int r;
+
+	(void)arg;
+	inject_pause();
+	lazy = make_watched(GMEM_BACKING_MEMFD, PAGES, GMEM_STRATEGY_AUTO);
+	inject_resume();
+	r = gmem_guard_create(lazy.uffd, &guard, NULL);
+	assert_int_equal(r == 0, guard != NULL);
+	gmem_guard_destroy(guard);
+	inject_pause();
+	end_lazy(&lazy);
+	inject_resume();
+	return r;
+}
+
+/* Whatever failed: where the guard says that it is attached, the content comes. */
+static void check_content(const struct lazy *lazy)
+{
+	for (uint64_t i = 0; i < lazy->length; i++)
+		if (lazy->at[i] != content_at(i))
+			fail_msg("byte %llu is %u", (unsigned long long)i, lazy->at[i]);
+}
+
+static int attach(struct gmem_guard *guard, const struct address *address)
+{
+	struct gmem_channel *channel = NULL;
+	int r, socket;
+
+	inject_pause();
+	socket = address_connect(address);
+	assert_true(socket >= 0);
+	inject_resume();
+	r = gmem_channel_open(socket, &channel, NULL);
+	if (r == 0)
+		r = gmem_guard_attach(guard, channel);
+	gmem_channel_close(channel);
+	inject_pause();
+	close(socket);
+	inject_resume();
+	return r;
+}
+
+static int hand_over(void *arg)
+{
+	struct station station = { .refuse = 0 };
+	struct gmem_guard *guard;
+	struct address address;
+	struct lazy lazy;
+	int r;
+
+	(void)arg;
+	inject_pause();
+	address = address_make(SOCK_STREAM);
+	lazy = make_watched(GMEM_BACKING_MEMFD, PAGES, GMEM_STRATEGY_AUTO);
+	assert_int_equal(gmem_guard_create(lazy.uffd, &guard, NULL), 0);
+	station_open(&station, &address, 1, NULL);
+	inject_resume();
+	r = attach(guard, &address);
+	inject_pause();
+	if (r == 0)
+		check_content(&lazy);
+	inject_resume();
+	gmem_guard_destroy(guard);
+	inject_pause();
+	end_lazy(&lazy);
+	station_close(&station);
+	address_end(&address);
+	inject_resume();
+	return r;
+}
+
+static void making_a_server(void **state)
+{
+	(void)state;
+	each(make_server, NULL);
+}
+
+static void making_a_guard(void **state)
+{
+	(void)state;
+	each(make_guard, NULL);
+}
+
+static void handing_over(void **state)
+{
+	(void)state;
+	each(hand_over, NULL);
+}
+
+static const struct gt_test tests[] = {
+	GT(making_a_server, 0),
+	GT(making_a_guard, GT_NEEDS_UFFD | GT_NEEDS_UFFD_MINOR),
+	GT(handing_over, GT_NEEDS_UFFD | GT_NEEDS_UFFD_MINOR),
+};
+
+GT_MAIN("inject_server", tests)
