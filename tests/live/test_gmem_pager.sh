@@ -8,6 +8,7 @@ export LC_ALL
 
 here=$(cd "$(dirname "$0")/../.." && pwd) || exit 1
 : "${GMEM_PAGER:=${GMEM_BUILD:-$here/build}/gmem-pager}" "${PAGER_TOOLS:=${GMEM_BUILD:-$here/build}/tests/tools}"
+build=$(dirname "$GMEM_PAGER")
 mini=$PAGER_TOOLS/firecracker-mini
 top=$(mktemp -d) || exit 1
 trap 'rm -rf "$top"' EXIT
@@ -33,7 +34,7 @@ skip() {
 expect() {
     wanted=$1
     shift
-    "$@" >"$dir/out" 2>"$dir/err" </dev/null
+    timeout 60 "$@" >"$dir/out" 2>"$dir/err" </dev/null # what should end and does not fails, too
     got=$?
     [ "$got" -eq "$wanted" ] || show "exit status $got instead of $wanted: $*"
 }
@@ -99,12 +100,12 @@ end_halves() {
 }
 
 right() {
-    expect 0 timeout 60 "$mini" "$socket" "$dir/image" "$@"
+    expect 0 "$mini" "$socket" "$dir/image" "$@"
     says out '^right$'
 }
 
 refused() {
-    expect 0 timeout 60 "$mini" "$socket" "$dir/image" refused
+    expect 0 "$mini" "$socket" "$dir/image" refused
     await "*$1*"
 }
 
@@ -183,8 +184,8 @@ every_byte() {
 }
 
 with_every_option() {
-    start --source "file:$dir/image" --protocol firecracker --threads 3 --cpus 0 --around 64K --background 64M --deadline 2s \
-        --handshake 2s --max-vms 5 --max-ranges 2 --max-bytes 8M --on-failure wait
+    start --source "file:$dir/image" --protocol firecracker --threads 3 --cpus 0 --around 64K --background 64M \
+        --deadline 2s --handshake 2s --max-vms 5 --max-ranges 2 --max-bytes 8M --on-failure wait
     right whole
     right give-up
     stop 0
@@ -278,7 +279,8 @@ status() {
     expect 0 "$GMEM_PAGER" --status --socket "$socket"
     says out "^web-1 +$vm +$(id -u) firecracker +4 "
     expect 0 "$GMEM_PAGER" --status --json --control "$socket.control"
-    [ "$(json_value served)" = 1 ] && [ "$(json_value name)" = '"web-1"' ] && [ "$(json_value length)" = 4194304 ] || show 'other values'
+    [ "$(json_value served)" = 1 ] && [ "$(json_value name)" = '"web-1"' ] || show 'other values'
+    [ "$(json_value length)" = 4194304 ] || show 'another length'
     if command -v python3 >"$dir/python" 2>&1; then
         python3 -c 'import json, sys; json.load(sys.stdin)' <"$dir/out" 2>"$dir/err" || show 'not JSON'
     fi
@@ -332,6 +334,41 @@ user_in_the_path() {
     stop 0
 }
 
+# What the example reads when another program is its pager.
+right_checksum() {
+    "$build/pass-to-process-pager" "$dir/other" "$dir/image" 1 >"$dir/served" 4>&- &
+    expect 0 "$build/pass-to-process-vmm" "$dir/other" 4194304
+    wait $! || show "the example's pager: $?"
+    checksum=$(grep '^checksum 0x' "$dir/out") || show 'no checksum'
+}
+
+# The example says that its name is "example".
+native_by_its_name() {
+    right_checksum
+    mkdir "$dir/root" && cp "$dir/image" "$dir/root/example.mem" || exit 1
+    start --root "$dir/root" --source file:%i.mem
+    expect 0 "$build/pass-to-process-vmm" "$socket" 4194304
+    says out "^$checksum\$"
+    stop 0
+}
+
+# The first one has a quarter of the content, and is ended when the VM waits for more.
+native_goes_on_with_the_next() {
+    right_checksum
+    head -c 1M "$dir/image" >"$dir/short"
+    start --source "file:$dir/short" --deadline 100ms --on-failure wait
+    "$build/pass-to-process-vmm" "$socket" 4194304 >"$dir/out" 2>"$dir/err" 4>&- &
+    vm=$!
+    await '*cannot be read*left waiting*'
+    stop 3
+    rm "$dir/events" "$dir/notify"
+    start --source "file:$dir/image" --background max
+    wait "$vm" || show "the VM's exit status is $?"
+    says out "^$checksum\$"
+    says out '^another pager has taken over'
+    stop 0
+}
+
 other_users_are_refused() {
     start --source "file:$dir/image" --allow-uid 12345
     refused 'this user is not allowed'
@@ -357,14 +394,14 @@ first_layer_counts() {
 missing_content_is_poisoned() {
     head -c 1M "$dir/image" >"$dir/short"
     start --source "file:$dir/short" --deadline 100ms
-    expect 135 timeout 60 "$mini" "$socket" "$dir/image" whole
+    expect 135 "$mini" "$socket" "$dir/image" whole
     await '*cannot be read*poisoned*'
     stop 0
 }
 
 too_large_is_refused() {
     start --source "file:$dir/image" --max-bytes 1M
-    expect 0 timeout 60 "$mini" "$socket" "$dir/image" refused
+    expect 0 "$mini" "$socket" "$dir/image" refused
     expect 0 "$GMEM_PAGER" --status --json --socket "$socket"
     [ "$(json_value broken)" = 1 ] || show 'no broken handshake is counted'
     stop 0
@@ -383,12 +420,24 @@ one_at_a_socket() {
     [ ! -e "$socket" ] || show 'the socket stays'
 }
 
+# The page's commands, in the page's order; what they find in the place of Firecracker is the stand-in.
+guide_page() {
+    page=$here/docs/guide/firecracker.md
+    awk '/^```sh gmem-pager/ { inside = 1; next } /^```/ { inside = 0 } inside' "$page" >"$dir/commands"
+    [ "$(grep -c gmem-pager "$dir/commands")" -ge 3 ] || show 'the page has hardly a command'
+    mkdir "$dir/bin" && ln -s "$GMEM_PAGER" "$dir/bin/gmem-pager" && ln -s "$mini" "$dir/bin/firecracker-mini" || exit 1
+    mkdir "$dir/snapshots" && cp "$dir/image" "$dir/snapshots/web-1.mem" && cp "$dir/image" "$dir/snapshot.mem" || exit 1
+    (cd "$dir" && PATH=$dir/bin:$PATH expect 0 sh -eu "$dir/commands") || exit 1
+    [ "$(grep -c '^right$' "$dir/out")" -eq "$(grep -c '^firecracker-mini' "$dir/commands")" ] || show 'not all was right'
+}
+
 # --- the run ---
 
-tests='arguments every_byte with_every_option handed_sockets as_nobody unconfined_if_told others_are_not_delayed killed_vm_is_noticed
-    let_go_unfinished finished_before_the_end hangup_changes_nothing status names_become_files nothing_leads_out no_name_no_file
-    user_in_the_path other_users_are_refused files_at_offsets first_layer_counts missing_content_is_poisoned too_large_is_refused
-    one_at_a_socket'
+tests='arguments every_byte with_every_option handed_sockets as_nobody unconfined_if_told others_are_not_delayed
+    killed_vm_is_noticed let_go_unfinished finished_before_the_end hangup_changes_nothing status names_become_files
+    nothing_leads_out no_name_no_file user_in_the_path native_by_its_name native_goes_on_with_the_next
+    other_users_are_refused files_at_offsets first_layer_counts
+    missing_content_is_poisoned too_large_is_refused one_at_a_socket guide_page'
 
 run() {
     dir=$top/$1
