@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,6 +23,7 @@ struct pager_vms {
 	pthread_cond_t idle;
 	struct vm *first;
 	uint64_t unfinished;
+	_Atomic uint64_t failures; /* of sources */
 	bool closed;
 };
 
@@ -175,14 +177,25 @@ void pager_leave(void *user, struct gmem_uffd *uffd, int reason)
 	free(vm);
 }
 
+/* The first, the second, the fourth, ...: a VM decides how many there are, and not how much is said. */
+static bool is_worth_saying(uint64_t count)
+{
+	return !(count & (count - 1));
+}
+
 int pager_event(void *user, const struct gmem_pager_event *event)
 {
-	const struct pager_daemon *daemon = user;
+	struct pager_daemon *daemon = user;
 	bool waits = daemon->request->waits_on_failure;
+	uint64_t count;
 
-	if (event->kind == GMEM_PAGER_SOURCE_FAILED)
-		pager_complain(0, "%llu bytes at %#llx cannot be read (%s): %s", (unsigned long long)event->length,
-			       (unsigned long long)event->offset, strerror(-event->error), waits ? "left waiting" : "poisoned");
+	if (event->kind != GMEM_PAGER_SOURCE_FAILED)
+		return 0;
+	count = atomic_fetch_add(&daemon->vms->failures, 1) + 1;
+	if (is_worth_saying(count))
+		pager_complain(0, "%llu bytes at %#llx cannot be read (%s): %s; failure %llu",
+			       (unsigned long long)event->length, (unsigned long long)event->offset, strerror(-event->error),
+			       waits ? "left waiting" : "poisoned", (unsigned long long)count);
 	return waits ? GMEM_FAILURE_WAIT : GMEM_FAILURE_POISON;
 }
 

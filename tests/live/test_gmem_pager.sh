@@ -266,6 +266,17 @@ finished_before_the_end() {
     end_halves
 }
 
+# Its source never has the rest; nobody has to wait for the time to be over.
+second_signal_ends_the_filling() {
+    head -c 3M "$dir/image" >"$dir/short"
+    start --source "file:$dir/short" --deadline forever --finish forever
+    begin_halves
+    kill -TERM "$daemon"
+    await STOPPING=1
+    stop 3
+    kill -KILL "$vm"
+}
+
 hangup_changes_nothing() {
     start --source "file:$dir/image"
     kill -HUP "$daemon"
@@ -434,7 +445,8 @@ guide_page() {
 # --- the run ---
 
 tests='arguments every_byte with_every_option handed_sockets as_nobody unconfined_if_told others_are_not_delayed
-    killed_vm_is_noticed let_go_unfinished finished_before_the_end hangup_changes_nothing status names_become_files
+    killed_vm_is_noticed let_go_unfinished finished_before_the_end
+    second_signal_ends_the_filling hangup_changes_nothing status names_become_files
     nothing_leads_out no_name_no_file user_in_the_path native_by_its_name native_goes_on_with_the_next
     other_users_are_refused files_at_offsets first_layer_counts
     missing_content_is_poisoned too_large_is_refused one_at_a_socket guide_page'
@@ -444,6 +456,9 @@ run() {
     socket=$dir/s
     mkdir "$dir" && cp "$top/image" "$dir/image" || exit 1
     [ "$1" = arguments ] || needs_root
+    case $1 in
+    native_*) "$build/gmem-info" --feature uffd_minor_memfd >"$dir/out" 2>&1 || skip 'no userfaultfd for pages of a memfd' ;;
+    esac
     "$1"
 }
 
