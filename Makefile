@@ -107,9 +107,10 @@ $(EXAMPLES:$(S)/%.c=$(O)/program/%.o): OWN_CPPFLAGS := -I$(S)/include
 $(O)/gmem-info: $(TOOL_OBJ) $(O)/libgmem.a
 	$(call say,LINK,$(@F))$(link) $^ -pthread
 
-# Without libseccomp the daemon runs with --no-seccomp only.
-SECCOMP_LIBS := $(shell pkg-config --libs libseccomp 2>/dev/null)
-$(O)/program/tools/gmem-pager-seccomp.o: OWN_CPPFLAGS += $(if $(SECCOMP_LIBS),-DHAVE_SECCOMP $(shell pkg-config --cflags libseccomp))
+# Where the compiler does not find libseccomp (musl's does not), the daemon runs with --no-seccomp only.
+SECCOMP_TRIAL := \#include <seccomp.h>\nint main(void) { return !seccomp_version(); }\n
+SECCOMP_LIBS := $(shell printf '$(SECCOMP_TRIAL)' | $(CC) $(CPPFLAGS) -x c - -lseccomp -o /dev/null 2>/dev/null && echo -lseccomp)
+$(O)/program/tools/gmem-pager-seccomp.o: OWN_CPPFLAGS += $(if $(SECCOMP_LIBS),-DHAVE_SECCOMP)
 
 $(O)/gmem-pager: $(PAGER_OBJ) $(O)/libgmem.a
 	$(call say,LINK,$(@F))$(link) $^ $(SECCOMP_LIBS) -pthread

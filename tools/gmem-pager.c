@@ -14,6 +14,9 @@
 #include <unistd.h>
 
 #define SECOND_MS 1000
+#define CLEAR_LINE "\r\033[K"
+
+static bool on_terminal; /* there is a line of progress then, which others replace */
 
 int pager_complain(int code, const char *format, ...)
 {
@@ -23,7 +26,7 @@ int pager_complain(int code, const char *format, ...)
 	va_start(words, format);
 	vsnprintf(line, sizeof(line), format, words);
 	va_end(words);
-	fprintf(stderr, "gmem-pager: %s\n", line);
+	fprintf(stderr, "%sgmem-pager: %s\n", on_terminal ? CLEAR_LINE : "", line);
 	return code;
 }
 
@@ -165,8 +168,8 @@ static void show_progress(struct pager_daemon *daemon)
 	char text[200], status[220];
 
 	pager_summary(daemon, text, sizeof(text));
-	if (daemon->on_terminal)
-		fprintf(stderr, "\r%s\033[K", text);
+	if (on_terminal)
+		fprintf(stderr, CLEAR_LINE "%s", text);
 	snprintf(status, sizeof(status), "STATUS=%s", text);
 	pager_notify(status);
 }
@@ -197,7 +200,7 @@ static bool turn(struct pager_daemon *daemon, int timeout_ms)
 
 static void run(struct pager_daemon *daemon)
 {
-	bool shows = daemon->on_terminal || pager_notifies();
+	bool shows = on_terminal || pager_notifies();
 
 	pager_notify("READY=1");
 	while (!turn(daemon, shows ? SECOND_MS : -1))
@@ -256,7 +259,7 @@ int main(int argc, char **argv)
 	if (request.status)
 		return pager_ask_status(&request) < 0 ? PAGER_EXIT_NOT : PAGER_EXIT_DONE;
 	daemon.started_ns = now_ns();
-	daemon.on_terminal = isatty(STDERR_FILENO); /* not to be asked once confined */
+	on_terminal = isatty(STDERR_FILENO); /* not to be asked once confined */
 	gmem_set_log(GMEM_LOG_WARNING, log_line, NULL);
 	status = start(&daemon) < 0 ? PAGER_EXIT_NOT : serve(&daemon);
 	stop(&daemon);

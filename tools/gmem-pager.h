@@ -61,7 +61,6 @@ struct pager_daemon {
 	int root;    /* directory of the sources, or AT_FDCWD */
 	int signals; /* signalfd */
 	uint64_t started_ns;
-	bool on_terminal;
 };
 
 /* gmem-pager-args.c; false: exit with *status */

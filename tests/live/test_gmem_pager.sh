@@ -23,6 +23,9 @@ show() {
     for file in out err log; do
         [ -e "$dir/$file" ] && sed "s/^/    $file: /" "$dir/$file"
     done
+    for left in ${daemon:-} ${vm:-}; do
+        kill -KILL "$left" 2>>"$dir/err"
+    done
     exit 1
 }
 
