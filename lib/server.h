@@ -28,6 +28,7 @@ struct gmemi_visitor {
 	struct gmem_channel *channel; /* NULL = its connection is closed */
 	struct gmem_uffd *uffd;       /* NULL = it has not come */
 	enum gmemi_visitor_state state;
+	_Atomic uint64_t *counter; /* of the server's, in which it is counted until it is freed */
 	int reason;
 	uint32_t endpoint; /* its number on the channel */
 	bool detached;

@@ -65,7 +65,8 @@ int gmemi_visitor_come(struct gmem_server *server, int fd)
 	}
 	visitor->next = server->visitors;
 	server->visitors = visitor;
-	atomic_fetch_add(&server->handshakes, 1);
+	visitor->counter = &server->handshakes;
+	atomic_fetch_add(visitor->counter, 1);
 	return 0;
 }
 
@@ -75,6 +76,8 @@ void gmemi_visitor_free(struct gmemi_visitor *visitor)
 		return;
 	gmem_channel_close(visitor->channel);
 	gmem_uffd_destroy(visitor->uffd);
+	if (visitor->counter)
+		atomic_fetch_sub(visitor->counter, 1);
 	gmemi_free(visitor);
 }
 
@@ -90,7 +93,6 @@ static void close_channel(struct gmemi_visitor *visitor)
 static void turn_away(struct gmemi_visitor *visitor, _Atomic uint64_t *counter)
 {
 	visitor->state = GMEMI_VISITOR_GONE;
-	atomic_fetch_sub(&visitor->server->handshakes, 1);
 	atomic_fetch_add(counter, 1);
 }
 
@@ -147,11 +149,10 @@ void gmemi_visitor_take_end(struct gmemi_visitor *visitor)
 	if (visitor->state == GMEMI_VISITOR_SERVED && atomic_load(&visitor->uffd->owner_gone))
 		visitor->reason = -ESRCH;
 	visitor->state = GMEMI_VISITOR_GONE;
-	atomic_fetch_sub(&server->vms, 1);
 	say_release(visitor);
+	atomic_fetch_add(&server->left, 1);
 	if (server->ops.leave)
 		server->ops.leave(server->user, visitor->uffd, visitor->reason);
-	atomic_fetch_add(&server->left, 1);
 }
 
 /* --- handshake ---------------------------------------------------------------------------------------------------------- */
@@ -193,9 +194,9 @@ static void fail(struct gmemi_visitor *visitor, int code)
 
 	visitor->state = GMEMI_VISITOR_GONE;
 	(void)gmemi_channel_break(visitor->channel, code);
+	atomic_fetch_add(&server->left, 1);
 	if (server->ops.leave)
 		server->ops.leave(server->user, visitor->uffd, code);
-	atomic_fetch_add(&server->left, 1);
 }
 
 static void serve(struct gmemi_visitor *visitor, struct gmem_source *source, const struct gmem_pager_add_opts *opts)
@@ -204,14 +205,15 @@ static void serve(struct gmemi_visitor *visitor, struct gmem_source *source, con
 	int r = begin_service(visitor, source, opts);
 
 	gmem_source_destroy(source);
-	atomic_fetch_sub(&server->handshakes, 1);
 	atomic_fetch_add(&server->admitted, 1);
+	atomic_fetch_add(&server->vms, 1);
+	atomic_fetch_sub(visitor->counter, 1);
+	visitor->counter = &server->vms;
 	if (r < 0) {
 		fail(visitor, r);
 		return;
 	}
 	visitor->state = GMEMI_VISITOR_SERVED;
-	atomic_fetch_add(&server->vms, 1);
 	r = gmemi_channel_accept(visitor->channel);
 	if (r < 0)
 		dismiss(visitor, r);
@@ -229,8 +231,8 @@ static void arrive(struct gmemi_visitor *visitor)
 		serve(visitor, source, &opts);
 		return;
 	}
-	(void)gmemi_channel_break(visitor->channel, r);
 	turn_away(visitor, &visitor->server->refused);
+	(void)gmemi_channel_break(visitor->channel, r);
 }
 
 /* --- what a connection says --------------------------------------------------------------------------------------------- */

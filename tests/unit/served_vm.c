@@ -45,7 +45,7 @@ struct owner {
 
 static int note_event(void *user, enum gmem_guard_event event)
 {
-	((struct owner *)user)->last_event = event;
+	((struct owner *)user)->last_event = (int)event;
 	return 0;
 }
 

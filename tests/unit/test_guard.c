@@ -292,6 +292,43 @@ static void arguments(void **state)
 	end_lazy(&lazy);
 }
 
+/* --- fork --------------------------------------------------------------------------------------------------------------- */
+
+static int use_in_child(void *arg)
+{
+	struct gmem_guard_info info = { .size = sizeof(info) };
+	struct gmem_guard *guard = arg;
+
+	assert_int_equal(gmem_guard_query(guard, &info), -ESTALE);
+	assert_int_equal(gmem_guard_run(guard, 0), -ESTALE);
+	gmem_guard_destroy(guard);
+	return 0;
+}
+
+/* What a child does with its copy, the parent's guard does not feel. */
+static void a_guard_in_a_child(void **state)
+{
+	struct place place = place_make(SERVES);
+	struct lazy lazy = make_watched(GMEM_BACKING_MEMFD, PAGES, GMEM_STRATEGY_FILL);
+	int socket = address_connect(&place.address);
+	struct gmem_channel *channel;
+	struct gmem_guard *guard;
+
+	(void)state;
+	assert_int_equal(gmem_guard_create(lazy.uffd, &guard, NULL), 0);
+	assert_int_equal(gmem_channel_open(socket, &channel, NULL), 0);
+	close(socket);
+	assert_int_equal(gmem_guard_attach(guard, channel), 0);
+	assert_int_equal(gt_in_child(use_in_child, guard), 0);
+	assert_int_equal(lazy.at[1], content_at(1));
+	place_kill(&place);
+	assert_int_equal(gmem_guard_run(guard, GMEM_FOREVER), 1);
+	gmem_channel_close(channel);
+	gmem_guard_destroy(guard);
+	end_lazy(&lazy);
+	place_end(&place);
+}
+
 static const struct gt_test tests[] = {
 	GT(pager_killed, NEEDS),
 	GT(pager_released, NEEDS),
@@ -299,6 +336,7 @@ static const struct gt_test tests[] = {
 	GT(pagers_killed_at_any_time, NEEDS),
 	GT(giving_up_without_a_pager, NEEDS),
 	GT(a_living_pager_that_hangs_up, NEEDS),
+	GT(a_guard_in_a_child, NEEDS),
 	GT(arguments, GT_NEEDS_UFFD),
 };
 
