@@ -34,6 +34,7 @@ endif
 HEADERS := $(wildcard $(S)/include/gmem/*.h)
 LIB_SRC := $(sort $(wildcard $(S)/lib/*.c))
 TOOL_SRC := $(sort $(wildcard $(S)/tools/gmem-info*.c))
+PAGER_SRC := $(sort $(wildcard $(S)/tools/gmem-pager*.c))
 MICROVM_SRC := $(sort $(wildcard $(S)/examples/microvm/*.c))
 EXAMPLES := $(sort $(wildcard $(S)/examples/*.c))
 
@@ -41,14 +42,16 @@ objects = $(patsubst $(S)/%.c,$(O)/$(1)/%.o,$(2))
 STATIC_OBJ := $(call objects,static,$(LIB_SRC))
 SHARED_OBJ := $(call objects,shared,$(LIB_SRC))
 TOOL_OBJ := $(call objects,program,$(TOOL_SRC))
+PAGER_OBJ := $(call objects,program,$(PAGER_SRC))
 MICROVM_OBJ := $(call objects,program,$(MICROVM_SRC))
 
+TOOLS := $(O)/gmem-info $(O)/gmem-pager
 LIBS := $(O)/libgmem.a $(O)/$(REALNAME) $(O)/libgmem.pc
 
 .PHONY: all lib demo install uninstall clean deps docs help FORCE
 .DELETE_ON_ERROR:
 
-all: lib $(O)/gmem-info $(O)/microvm $(patsubst $(S)/examples/%.c,$(O)/%,$(EXAMPLES))
+all: lib $(TOOLS) $(O)/microvm $(patsubst $(S)/examples/%.c,$(O)/%,$(EXAMPLES))
 
 lib: $(LIBS)
 
@@ -104,6 +107,14 @@ $(EXAMPLES:$(S)/%.c=$(O)/program/%.o): OWN_CPPFLAGS := -I$(S)/include
 $(O)/gmem-info: $(TOOL_OBJ) $(O)/libgmem.a
 	$(call say,LINK,$(@F))$(link) $^ -pthread
 
+# Where the compiler does not find libseccomp (musl's does not), the daemon runs with --no-seccomp only.
+SECCOMP_TRIAL := \#include <seccomp.h>\nint main(void) { return !seccomp_version(); }\n
+SECCOMP_LIBS := $(shell printf '$(SECCOMP_TRIAL)' | $(CC) $(CPPFLAGS) -x c - -lseccomp -o /dev/null 2>/dev/null && echo -lseccomp)
+$(O)/program/tools/gmem-pager-seccomp.o: OWN_CPPFLAGS += $(if $(SECCOMP_LIBS),-DHAVE_SECCOMP)
+
+$(O)/gmem-pager: $(PAGER_OBJ) $(O)/libgmem.a
+	$(call say,LINK,$(@F))$(link) $^ $(SECCOMP_LIBS) -pthread
+
 $(O)/microvm: $(MICROVM_OBJ) $(O)/libgmem.a
 	$(call say,LINK,$(@F))$(link) $^ -pthread
 
@@ -126,10 +137,10 @@ $(DEMO_IMAGE): $(S)/examples/microvm/make-image.sh
 MAN_PAGES := $(wildcard $(S)/docs/man/*.[1-8])
 man_dir = $(MANDIR)/man$(subst .,,$(suffix $(1)))
 INSTALLED = $(LIBDIR)/libgmem.a $(LIBDIR)/$(REALNAME) $(LIBDIR)/$(SONAME) $(LIBDIR)/libgmem.so \
-	$(LIBDIR)/pkgconfig/libgmem.pc $(INCLUDEDIR)/gmem.h $(HEADERS:$(S)/include/%=$(INCLUDEDIR)/%) $(BINDIR)/gmem-info \
+	$(LIBDIR)/pkgconfig/libgmem.pc $(INCLUDEDIR)/gmem.h $(HEADERS:$(S)/include/%=$(INCLUDEDIR)/%) $(TOOLS:$(O)/%=$(BINDIR)/%) \
 	$(foreach page,$(MAN_PAGES),$(call man_dir,$(page))/$(notdir $(page)))
 
-install: $(LIBS) $(O)/gmem-info
+install: $(LIBS) $(TOOLS)
 	$(Q)$(INSTALL) -d $(sort $(dir $(addprefix $(DESTDIR),$(INSTALLED))))
 	$(Q)$(INSTALL) -m 644 $(O)/libgmem.a $(DESTDIR)$(LIBDIR)/
 	$(Q)$(INSTALL) -m 755 $(O)/$(REALNAME) $(DESTDIR)$(LIBDIR)/
@@ -138,7 +149,7 @@ install: $(LIBS) $(O)/gmem-info
 	$(Q)$(INSTALL) -m 644 $(O)/libgmem.pc $(DESTDIR)$(LIBDIR)/pkgconfig/
 	$(Q)$(INSTALL) -m 644 $(S)/include/gmem.h $(DESTDIR)$(INCLUDEDIR)/
 	$(Q)$(INSTALL) -m 644 $(HEADERS) $(DESTDIR)$(INCLUDEDIR)/gmem/
-	$(Q)$(INSTALL) -m 755 $(O)/gmem-info $(DESTDIR)$(BINDIR)/
+	$(Q)$(INSTALL) -m 755 $(TOOLS) $(DESTDIR)$(BINDIR)/
 	$(Q)$(foreach page,$(MAN_PAGES),$(INSTALL) -m 644 $(page) $(DESTDIR)$(call man_dir,$(page))/ &&) true
 
 uninstall:
@@ -151,5 +162,5 @@ clean:
 include $(S)/tests/Makefile.inc
 include $(S)/tests/vm/Makefile.inc
 
--include $(STATIC_OBJ:.o=.d) $(SHARED_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(MICROVM_OBJ:.o=.d) \
+-include $(STATIC_OBJ:.o=.d) $(SHARED_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(PAGER_OBJ:.o=.d) $(MICROVM_OBJ:.o=.d) \
 	$(EXAMPLES:$(S)/%.c=$(O)/program/%.d)

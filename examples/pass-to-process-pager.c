@@ -6,8 +6,8 @@
  *	cc pass-to-process-pager.c $(pkg-config --cflags --libs libgmem) -o pass-to-process-pager
  *	./pass-to-process-pager SOCKET FILE [VMS]
  *
- * Serves until it is ended, or until VMS of them have come and gone; then it exits 0. Needs no privilege: the userfaultfd is the
- * VM's.
+ * Serves until it is ended, or until VMS of them have come and gone; then it exits 0. Needs no privilege: the userfaultfd is
+ * the VM's.
  */
 #define _GNU_SOURCE 1
 #include <inttypes.h>

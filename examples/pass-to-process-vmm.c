@@ -7,8 +7,8 @@
  *	./pass-to-process-vmm SOCKET BYTES
  *
  * Prints a checksum of the memory and exits 0. When the pager ends in the middle, whoever waits for a page waits on, and this
- * connects to SOCKET until somebody serves there again: nobody ever reads zeros for content. Needs userfaultfd for shared memory
- * (5.14). A thread stands in for a vCPU; with a VM: gmem_bind() the memory before it is registered.
+ * connects to SOCKET until somebody serves there again: nobody ever reads zeros for content. Needs userfaultfd for shared
+ * memory (5.14). A thread stands in for a vCPU; with a VM: gmem_bind() the memory before it is registered.
  */
 #define _GNU_SOURCE 1
 #include <inttypes.h>

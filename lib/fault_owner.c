@@ -28,7 +28,8 @@ void gmemi_uffd_wake_all(struct gmem_uffd *uffd)
 		(void)gmemi_sys_ioctl(uffd->fd, UFFDI_WAKE, &range); /* what is not watched there any more has nobody waiting */
 }
 
-/* The kernel is asked to copy a page from where nothing can be read. It looks for the owner first, and does nothing in any case. */
+/* The kernel is asked to copy a page from where nothing can be read. It looks for the owner first, and does nothing in any
+ * case. */
 bool gmemi_uffd_owner_lives(struct gmem_uffd *uffd)
 {
 	uint64_t page = gmemi_sys_page_size();

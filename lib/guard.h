@@ -2,11 +2,12 @@
 /* Floor 6: the guard. guard.c makes and ends it, guard_attach.c hands the endpoint out, guard_run.c hears what becomes of the
  * pager.
  *
- * When may another pager have the memory? A pager that lives cannot have it taken away: its mappings stay, and it may be in the
- * middle of storing a page. So the one before has to have said that it has let go, or its connection has to have ended *and* the
- * process that has answered on it to be dead. The end of a connection alone may be a living process that closed it; the end of the process
- * alone may leave a child of it that serves. A process gives up its memory before its fds when it dies, so nothing is stored
- * any more when the connection ends that way. */
+ * When may another pager have the memory? One that lives cannot have it taken away: its mappings stay, and it may be in the
+ * middle of storing a page. So the one before has to have said that it has let go, or its connection has to have ended *and*
+ * the process that has answered on it to be dead. The end of a connection alone may be a living process that closed it; the
+ * end of the process alone may leave a child of it that serves. A process gives up its memory before its fds when it dies, so
+ * nothing is stored any more when the connection ends that way.
+ */
 #ifndef GMEMI_GUARD_H
 #define GMEMI_GUARD_H
 

@@ -35,8 +35,8 @@ enum gmem_guard_event {
 	GMEM_GUARD_NONE = 0,     /**< As a state: no pager has been attached yet. */
 	GMEM_GUARD_ATTACHED = 1, /**< A pager has taken the endpoint over. As an event: never; gmem_guard_attach() returns 0. */
 	GMEM_GUARD_DEAD = 2,     /**< The pager's connection has ended, and so has its process: another may be attached. */
-	GMEM_GUARD_SILENT = 3,   /**< Its connection has ended or broken, but its process lives, or it is not known which one that
-				      is: it may still store into the memory. GMEM_GUARD_DEAD follows when it ends. */
+	GMEM_GUARD_SILENT = 3,   /**< Its connection has ended or broken, but its process lives, or it is not known which one
+				      that is: it may still store into the memory. GMEM_GUARD_DEAD follows when it ends. */
 	GMEM_GUARD_RELEASED = 4, /**< The pager has let the endpoint go: another may be attached. */
 	GMEM_GUARD_COMPLETE = 5  /**< Not yet. */
 };
@@ -69,7 +69,7 @@ struct gmem_guard_info {
 	uint64_t deaths;    /**< pagers that were gone without having let go */
 	uint64_t remaining; /**< bytes that are empty in the page maps */
 	uint32_t state;     /**< the last enum gmem_guard_event */
-	uint32_t pager_pid; /**< of who answered, or (Firecracker's protocol) made the pager's socket; 0 = none, or not known here */
+	uint32_t pager_pid; /**< of who answered, or (Firecracker's protocol) made the socket; 0 = none, or not known */
 };
 
 /** Holds an endpoint.
@@ -77,9 +77,9 @@ struct gmem_guard_info {
  * @param uffd   the endpoint, made by this process: kept alive
  * @param guard  out: the guard; give it up with gmem_guard_destroy()
  * @param opts   options, or NULL
- * @return 0; -EINVAL a NULL argument or bad option; -EBADFD the endpoint is another process's; -EBUSY a pager of this process serves
- *         it, or another guard holds it;
- *         -EOPNOTSUPP a policy or option of a later library; -E2BIG ditto; -EMFILE, -ENFILE, -ENOMEM; -ESTALE after fork
+ * @return 0; -EINVAL a NULL argument or bad option; -EBADFD the endpoint is another process's; -EBUSY a pager of this process
+ *         serves it, or another guard holds it; -EOPNOTSUPP a policy or option of a later library; -E2BIG ditto; -EMFILE,
+ *         -ENFILE, -ENOMEM; -ESTALE after fork
  *
  * @threads{any} @blocks{no} @since{0.1}
  */

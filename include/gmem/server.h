@@ -29,7 +29,8 @@ struct gmem_server_ops {
 	 * were go on being served. It may call the library, but for gmem_server_destroy().
 	 *
 	 * @param user    as given to gmem_server_create()
-	 * @param peer    who it is, valid during the call: pid and uid as the kernel has them of who connected, identity as it says
+	 * @param peer    who it is, valid during the call: pid and uid as the kernel has them of who connected, identity as it
+	 *                says
 	 * @param uffd    the endpoint, with its ranges; valid until `leave` returns
 	 * @param source  out: where its content comes from; the server's, which destroys it
 	 * @param opts    for gmem_pager_add(), preset to zeros: may be changed
@@ -43,8 +44,8 @@ struct gmem_server_ops {
 	 * @param user    as given to gmem_server_create()
 	 * @param uffd    the endpoint, valid until the return; gmem_uffd_query() still tells what was done
 	 * @param reason  0 the VM has let go (gmem_guard_destroy()), or the program has (gmem_pager_finish(),
-	 *                gmem_pager_remove()); -ESRCH the VM has ended; -ENOTCONN it has closed its connection and lives (not with
-	 *                Firecracker's protocol, where that means nothing); -ESHUTDOWN the server is being destroyed; -EPROTO,
+	 *                gmem_pager_remove()); -ESRCH the VM has ended; -ENOTCONN it has closed its connection and lives (not
+	 *                with Firecracker's protocol, where that means nothing); -ESHUTDOWN the server is being destroyed; -EPROTO,
 	 *                -ETIMEDOUT and other codes of gmem_channel_recv(): what came after the handshake was refused; codes of
 	 *                gmem_pager_add()
 	 */
@@ -90,8 +91,8 @@ struct gmem_server_info {
  * @param user       for `ops`
  * @param server     out: the server; give it up with gmem_server_destroy()
  * @param opts       options, or NULL
- * @return 0; -EINVAL a NULL argument, a bad option, or `listen_fd` is no such socket; -E2BIG an option or op of a later library;
- *         -EBADF, -ENOTSOCK, -EMFILE, -ENFILE, -ENOMEM; -EAGAIN no thread can be made; -ESTALE after fork. `release` is called
+ * @return 0; -EINVAL a NULL argument, a bad option, or `listen_fd` is no such socket; -E2BIG an option or op of a later
+ *         library; -EBADF, -ENOTSOCK, -EMFILE, -ENFILE, -ENOMEM; -EAGAIN no thread can be made; -ESTALE after fork. `release` is called
  *         on success only, later
  *
  * @threads{any} @blocks{no} @since{0.1}
@@ -99,8 +100,8 @@ struct gmem_server_info {
 GMEM_API int gmem_server_create(struct gmem_pager *pager, int listen_fd, const struct gmem_server_ops *ops, void *user,
 				struct gmem_server **server, const struct gmem_server_create_opts *opts);
 
-/** Accepts no more, lets every VM go, and frees the server. Whoever waits for a page goes on waiting: a VM whose guard finds its
- * pager gone can hand its memory to another one.
+/** Accepts no more, lets every VM go, and frees the server. Whoever waits for a page goes on waiting: a VM whose guard finds
+ * its pager gone can hand its memory to another one.
  *
  * @param server  from gmem_server_create(), or NULL; destroyed once, not from a callback of the server, or of the pager
  *

@@ -2,6 +2,7 @@
 #include "station.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -185,4 +186,14 @@ struct gmem_server_info station_info(const struct station *station)
 
 	assert_int_equal(gmem_server_query(station->server, &info), 0);
 	return info;
+}
+
+void station_await_quiet(const struct station *station)
+{
+	struct gmem_server_info info;
+
+	do {
+		sched_yield();
+		info = station_info(station);
+	} while (info.vms || info.handshakes);
 }

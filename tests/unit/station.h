@@ -51,6 +51,8 @@ void station_close(struct station *station);
 /* Waits until so many have left, and says why the last of these did. */
 int station_await_left(struct station *station, uint64_t count);
 void station_await_asked(struct station *station, uint64_t count);
+/* Waits until nobody is there any more, and nothing of anybody. */
+void station_await_quiet(const struct station *station);
 struct gmem_server_info station_info(const struct station *station);
 /* Sources do not answer any more, or do again. */
 void station_hold(struct station *station, uint32_t on);
@@ -90,7 +92,7 @@ struct vm {
 	int line;
 };
 
-/* A process; `address` is one of `count`, the others are closed there. */
+/* A process. */
 struct vm vm_make(const struct address *address, const struct vm_spec *spec);
 void vm_tell(struct vm *vm, enum vm_order order, uint64_t a, uint64_t b);
 int64_t vm_answer(struct vm *vm);

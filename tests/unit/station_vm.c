@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The VM's side. */
-#include "station.h"
+#include "served.h"
 
 #include <errno.h>
 #include <poll.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Servers and guards with every system call and allocation failing in turn, in all their threads: a VM is served, or it hears that
- * it is not; what it reads is its content in any case. */
+/* Servers and guards with every system call and allocation failing in turn, in all their threads: a VM is served, or it hears
+ * that it is not; what it reads is its content in any case. */
 #include "gt.h"
 
 #include <stdatomic.h>

@@ -1,0 +1,492 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# gmem-pager as its users run it, with a stand-in for Firecracker that compares every byte. GMEM_PAGER and PAGER_TOOLS say where
+# the programs are. Speaks the protocol of tests/run; an argument runs only the tests whose name contains it.
+set -u
+LC_ALL=C
+export LC_ALL
+
+here=$(cd "$(dirname "$0")/../.." && pwd) || exit 1
+: "${GMEM_PAGER:=${GMEM_BUILD:-$here/build}/gmem-pager}" "${PAGER_TOOLS:=${GMEM_BUILD:-$here/build}/tests/tools}"
+build=$(dirname "$GMEM_PAGER")
+mini=$PAGER_TOOLS/firecracker-mini
+top=$(mktemp -d) || exit 1
+trap 'rm -rf "$top"' EXIT
+trap 'exit 1' HUP INT TERM
+chmod 755 "$top"
+failures=0
+
+# --- what a test is made of ---
+
+show() {
+    echo "  $*"
+    for file in out err log; do
+        [ -e "$dir/$file" ] && sed "s/^/    $file: /" "$dir/$file"
+    done
+    for left in ${daemon:-} ${vm:-}; do
+        kill -KILL "$left" 2>>"$dir/err"
+    done
+    exit 1
+}
+
+skip() {
+    echo "$*" >"$top/reason"
+    exit 77
+}
+
+expect() {
+    wanted=$1
+    shift
+    timeout 60 "$@" >"$dir/out" 2>"$dir/err" </dev/null # what should end and does not fails, too
+    got=$?
+    [ "$got" -eq "$wanted" ] || show "exit status $got instead of $wanted: $*"
+}
+
+says() {
+    grep -Eq "$2" "$dir/$1" || show "$1 does not say '$2'"
+}
+
+# Reads lines of events until one matches. The daemon's end is the end of all waiting.
+await() {
+    while read -r line <&4; do
+        echo "$line" >>"$dir/log"
+        case $line in
+        $1) return ;;
+        "END "*) show "it ended before '$1'" ;;
+        esac
+    done
+}
+
+# The socket is $socket; what happens comes through fd 4: events, and what the daemon says.
+start_on() { # LISTEN-SOCKET or -, arguments
+    listen=$1
+    shift
+    mkfifo "$dir/events"
+    exec 4<>"$dir/events"
+    "$PAGER_TOOLS/supervise" "$dir/notify" "$listen" "$GMEM_PAGER" --socket "$socket" "$@" >&4 2>&4 &
+    supervisor=$!
+    await 'PID *'
+    daemon=${line#PID }
+    await READY=1
+}
+
+start() {
+    start_on - "$@"
+}
+
+# Ends the daemon, whose exit status must be this one.
+stop() {
+    kill -TERM "$daemon"
+    ended "$1"
+}
+
+ended() {
+    wait "$supervisor"
+    got=$?
+    [ "$got" -eq "$1" ] && return
+    show "the daemon's exit status is $got instead of $1"
+}
+
+# A VM that compares one half, and waits: its words come through fd 5, and it is spoken to through fd 6.
+begin_halves() {
+    mkfifo "$dir/words" "$dir/orders"
+    exec 5<>"$dir/words" 6<>"$dir/orders"
+    "$mini" "$socket" "$dir/image" halves >&5 2>&5 <&6 4>&- &
+    vm=$!
+    read -r word <&5
+    [ "$word" = waiting ] || show "the VM says '$word'"
+}
+
+end_halves() {
+    echo go >&6
+    wait "$vm" || show "the VM's exit status is $?"
+}
+
+right() {
+    expect 0 "$mini" "$socket" "$dir/image" "$@"
+    says out '^right$'
+}
+
+refused() {
+    expect 0 "$mini" "$socket" "$dir/image" refused
+    await "*$1*"
+}
+
+json_value() {
+    sed -n "s/.*\"$1\": \([^,}]*\).*/\1/p" "$dir/out" | head -n 1
+}
+
+needs_root() {
+    [ "$(id -u)" -eq 0 ] || skip 'not root: userfaultfd is withheld, and no other user can be become'
+}
+
+# --- the tests ---
+
+arguments() {
+    while read -r status words; do
+        # The words are meant to be split.
+        # shellcheck disable=SC2086
+        expect "$status" "$GMEM_PAGER" $words
+        [ "$status" -eq 0 ] || says err '^gmem-pager: '
+    done <<END
+0 --help
+0 --version
+2
+2 --socket s
+2 --source zero
+2 --nonsense
+2 --socket
+2 --socket s --source zero word
+2 --socket s --source dir:/x
+2 --socket s --source file:
+2 --socket s --source file@1:/x
+2 --socket s --source file@4Q:/x
+2 --socket s --source file:%x
+2 --socket s --source file:%
+2 --socket s --source file:%i
+2 --socket s --source zero --protocol http
+2 --socket s --source zero --threads 0
+2 --socket s --source zero --threads 65
+2 --socket s --source zero --threads -1
+2 --socket s --source zero --cpus 3-1
+2 --socket s --source zero --cpus 0,
+2 --socket s --source zero --cpus 1024
+2 --socket s --source zero --around 5000
+2 --socket s --source zero --around 4M
+2 --socket s --source zero --background fast
+2 --socket s --source zero --background 99999999999G
+2 --socket s --source zero --deadline 0
+2 --socket s --source zero --deadline 3h
+2 --socket s --source zero --on-failure panic
+2 --socket s --source zero --mode 888
+2 --socket s --source zero --mode 1777
+2 --socket s --source zero --identity 5
+2 --socket s --source zero --identity 5=
+2 --socket s --source zero --identity 5=../x
+2 --socket s --source zero --identity 5=$(printf '%065d' 0)
+2 --socket s --source zero --identity nobody-here=x
+2 --socket s --source zero --allow-uid 4294967295
+2 --socket s --source zero --user nobody-here
+2 --socket s --source zero --json
+2 --status
+1 --status --socket $dir/none
+1 --socket $dir/none/s --source zero
+1 --socket $dir/s --source file:$dir/none
+1 --socket $dir/s --source file:$dir
+1 --socket $dir/s --source zero --root $dir/none
+1 --socket $dir/$(printf '%0120d' 0) --source zero
+END
+}
+
+every_byte() {
+    start --source "file:$dir/image"
+    right whole
+    right give-up
+    right whole
+    stop 0
+}
+
+with_every_option() {
+    start --source "file:$dir/image" --protocol firecracker --threads 3 --cpus 0 --around 64K --background 64M \
+        --deadline 2s --handshake 2s --max-vms 5 --max-ranges 2 --max-bytes 8M --on-failure wait
+    right whole
+    right give-up
+    stop 0
+}
+
+handed_sockets() {
+    start_on "$socket" --source "file:$dir/image" --control "$socket.control"
+    right whole
+    expect 0 "$GMEM_PAGER" --status --socket "$socket"
+    says out ' 1 admitted'
+    stop 0
+    [ -S "$socket" ] || show 'a socket that was handed in is gone'
+}
+
+as_nobody() {
+    command -v setpriv >"$dir/out" 2>&1 || skip 'no setpriv'
+    setpriv --reuid=65534 --regid=65534 --clear-groups test -r "$dir/image" || skip "an ordinary user cannot come to $dir"
+    start --source "file:$dir/image" --user 65534
+    right whole
+    for status in /proc/"$daemon"/task/*/status; do
+        [ "$(awk '/^Uid:/ { print $2 $3 $4 $5 }' "$status")" = 65534655346553465534 ] || show 'a thread has another uid'
+        grep -q '^NoNewPrivs:.1' "$status" || show 'a thread may get new privileges'
+        grep -q '^Seccomp:.2' "$status" || show 'a thread is not confined'
+        grep -q '^CapEff:.0*$' "$status" || show 'a thread has capabilities'
+    done
+    stop 0
+}
+
+unconfined_if_told() {
+    start --source "file:$dir/image" --no-seccomp
+    right whole
+    grep -q '^Seccomp:.0' /proc/"$daemon"/status || show 'it is confined'
+    stop 0
+}
+
+# One says nothing, one was stopped with half of its memory: the third is served.
+others_are_not_delayed() {
+    start --source "file:$dir/image"
+    begin_halves
+    kill -STOP "$vm"
+    mkfifo "$dir/silence"
+    exec 7<>"$dir/silence"
+    "$mini" "$socket" "$dir/image" silent <&7 >"$dir/silent" 4>&- &
+    silent=$!
+    right whole
+    right give-up
+    kill -CONT "$vm"
+    end_halves
+    echo go >&7
+    wait "$silent" || show "the silent one: $?"
+    stop 0
+}
+
+killed_vm_is_noticed() {
+    start --source "file:$dir/image"
+    begin_halves
+    kill -KILL "$vm"
+    await '*it has ended*'
+    expect 0 "$GMEM_PAGER" --status --json --socket "$socket"
+    [ "$(json_value served)" = 0 ] || show 'it is still served'
+    right whole
+    stop 0
+}
+
+let_go_unfinished() {
+    start --source "file:$dir/image"
+    begin_halves
+    stop 3
+    await '*let go with empty pages*'
+    kill -KILL "$vm"
+}
+
+# Nobody serves any more, and nobody has to.
+finished_before_the_end() {
+    start --source "file:$dir/image" --finish 60s
+    begin_halves
+    stop 0
+    end_halves
+}
+
+# Its source never has the rest; nobody has to wait for the time to be over.
+second_signal_ends_the_filling() {
+    head -c 3M "$dir/image" >"$dir/short"
+    start --source "file:$dir/short" --deadline forever --finish forever
+    begin_halves
+    kill -TERM "$daemon"
+    await STOPPING=1
+    stop 3
+    kill -KILL "$vm"
+}
+
+hangup_changes_nothing() {
+    start --source "file:$dir/image"
+    kill -HUP "$daemon"
+    right whole
+    stop 0
+}
+
+status() {
+    start --source "file:$dir/image" --identity "$(id -u)=web-1"
+    begin_halves
+    expect 0 "$GMEM_PAGER" --status --socket "$socket"
+    says out "^web-1 +$vm +$(id -u) firecracker +4 "
+    expect 0 "$GMEM_PAGER" --status --json --control "$socket.control"
+    [ "$(json_value served)" = 1 ] && [ "$(json_value name)" = '"web-1"' ] || show 'other values'
+    [ "$(json_value length)" = 4194304 ] || show 'another length'
+    if command -v python3 >"$dir/python" 2>&1; then
+        python3 -c 'import json, sys; json.load(sys.stdin)' <"$dir/out" 2>"$dir/err" || show 'not JSON'
+    fi
+    end_halves
+    stop 0
+}
+
+# What comes of a name must be a regular file below the root, and nothing else.
+names_become_files() {
+    mkdir "$dir/root"
+    start --root "$dir/root" --source file:%i.mem --identity "$(id -u)=one"
+    refused 'one.mem: No such file'
+    cp "$dir/image" "$dir/root/one.mem"
+    right whole
+    rm "$dir/root/one.mem"
+    ln -s "$dir/image" "$dir/root/one.mem"
+    refused 'one.mem: Too many levels of symbolic links'
+    rm "$dir/root/one.mem"
+    ln -s /proc/self/exe "$dir/root/one.mem"
+    refused 'one.mem: Too many levels of symbolic links'
+    rm "$dir/root/one.mem"
+    mkfifo "$dir/root/one.mem"
+    refused 'one.mem: not a regular file'
+    rm "$dir/root/one.mem"
+    mkdir "$dir/root/one.mem"
+    refused 'one.mem: not a regular file'
+    stop 0
+}
+
+nothing_leads_out() {
+    mkdir "$dir/root"
+    ln -s .. "$dir/root/up"
+    for path in ../image ./../image up/image up/../image "$dir/image" /proc/self/fd/0; do
+        expect 1 "$GMEM_PAGER" --socket "$socket" --root "$dir/root" --source "file:$path"
+        says err 'Invalid cross-device link|Too many levels of symbolic links'
+    done
+}
+
+no_name_no_file() {
+    mkdir "$dir/root"
+    start --root "$dir/root" --source file:%i.mem
+    refused 'the VM has no name'
+    stop 0
+}
+
+user_in_the_path() {
+    mkdir "$dir/root"
+    cp "$dir/image" "$dir/root/$(id -u)%.mem"
+    start --root "$dir/root" --source file:%u%%.mem
+    right whole
+    stop 0
+}
+
+# What the example reads when another program is its pager.
+right_checksum() {
+    "$build/pass-to-process-pager" "$dir/other" "$dir/image" 1 >"$dir/served" 4>&- &
+    expect 0 "$build/pass-to-process-vmm" "$dir/other" 4194304
+    wait $! || show "the example's pager: $?"
+    checksum=$(grep '^checksum 0x' "$dir/out") || show 'no checksum'
+}
+
+# The example says that its name is "example".
+native_by_its_name() {
+    right_checksum
+    mkdir "$dir/root" && cp "$dir/image" "$dir/root/example.mem" || exit 1
+    start --root "$dir/root" --source file:%i.mem
+    expect 0 "$build/pass-to-process-vmm" "$socket" 4194304
+    says out "^$checksum\$"
+    stop 0
+}
+
+# The first one has a quarter of the content, and is ended when the VM waits for more.
+native_goes_on_with_the_next() {
+    right_checksum
+    head -c 1M "$dir/image" >"$dir/short"
+    start --source "file:$dir/short" --deadline 100ms --on-failure wait
+    "$build/pass-to-process-vmm" "$socket" 4194304 >"$dir/out" 2>"$dir/err" 4>&- &
+    vm=$!
+    await '*cannot be read*left waiting*'
+    stop 3
+    rm "$dir/events" "$dir/notify"
+    start --source "file:$dir/image" --background max
+    wait "$vm" || show "the VM's exit status is $?"
+    says out "^$checksum\$"
+    says out '^another pager has taken over'
+    stop 0
+}
+
+other_users_are_refused() {
+    start --source "file:$dir/image" --allow-uid 12345
+    refused 'this user is not allowed'
+    stop 0
+}
+
+files_at_offsets() {
+    head -c 1M "$dir/image" >"$dir/low"
+    tail -c 3M "$dir/image" >"$dir/high"
+    start --source "file:$dir/low" --source "file@1M:$dir/high"
+    right whole
+    stop 0
+}
+
+first_layer_counts() {
+    head -c 4M /dev/zero >"$dir/below"
+    start --source "file:$dir/image" --source "file:$dir/below" --source zero
+    right whole
+    stop 0
+}
+
+# SIGBUS is 7.
+missing_content_is_poisoned() {
+    head -c 1M "$dir/image" >"$dir/short"
+    start --source "file:$dir/short" --deadline 100ms
+    expect 135 "$mini" "$socket" "$dir/image" whole
+    await '*cannot be read*poisoned*'
+    stop 0
+}
+
+too_large_is_refused() {
+    start --source "file:$dir/image" --max-bytes 1M
+    expect 0 "$mini" "$socket" "$dir/image" refused
+    expect 0 "$GMEM_PAGER" --status --json --socket "$socket"
+    [ "$(json_value broken)" = 1 ] || show 'no broken handshake is counted'
+    stop 0
+}
+
+one_at_a_socket() {
+    start --source "file:$dir/image"
+    expect 1 "$GMEM_PAGER" --socket "$socket" --source zero
+    says err 'somebody else listens there'
+    kill -KILL "$daemon"
+    ended 137
+    rm "$dir/events" "$dir/notify"
+    start --source "file:$dir/image"
+    right whole
+    stop 0
+    [ ! -e "$socket" ] || show 'the socket stays'
+}
+
+# The page's commands, in the page's order; what they find in the place of Firecracker is the stand-in.
+guide_page() {
+    page=$here/docs/guide/firecracker.md
+    awk '/^```sh gmem-pager/ { inside = 1; next } /^```/ { inside = 0 } inside' "$page" >"$dir/commands"
+    [ "$(grep -c gmem-pager "$dir/commands")" -ge 3 ] || show 'the page has hardly a command'
+    mkdir "$dir/bin" && ln -s "$GMEM_PAGER" "$dir/bin/gmem-pager" && ln -s "$mini" "$dir/bin/firecracker-mini" || exit 1
+    mkdir "$dir/snapshots" && cp "$dir/image" "$dir/snapshots/web-1.mem" && cp "$dir/image" "$dir/snapshot.mem" || exit 1
+    (cd "$dir" && PATH=$dir/bin:$PATH expect 0 sh -eu "$dir/commands") || exit 1
+    [ "$(grep -c '^right$' "$dir/out")" -eq "$(grep -c '^firecracker-mini' "$dir/commands")" ] || show 'not all was right'
+}
+
+# --- the run ---
+
+tests='arguments every_byte with_every_option handed_sockets as_nobody unconfined_if_told others_are_not_delayed
+    killed_vm_is_noticed let_go_unfinished finished_before_the_end
+    second_signal_ends_the_filling hangup_changes_nothing status names_become_files
+    nothing_leads_out no_name_no_file user_in_the_path native_by_its_name native_goes_on_with_the_next
+    other_users_are_refused files_at_offsets first_layer_counts
+    missing_content_is_poisoned too_large_is_refused one_at_a_socket guide_page'
+
+run() {
+    dir=$top/$1
+    socket=$dir/s
+    mkdir "$dir" && cp "$top/image" "$dir/image" || exit 1
+    [ "$1" = arguments ] || needs_root
+    case $1 in
+    native_*) "$build/gmem-info" --feature uffd_minor_memfd >"$dir/out" 2>&1 || skip 'no userfaultfd for pages of a memfd' ;;
+    esac
+    "$1"
+}
+
+chosen=
+for test in $tests; do
+    case $test in
+    *"${1:-}"*) chosen="$chosen $test" ;;
+    esac
+done
+
+# shellcheck disable=SC2086
+set -- $chosen
+echo "# PLAN $#"
+head -c 4M /dev/urandom >"$top/image" || exit 1
+for test in "$@"; do
+    echo "# RUN $test"
+    : >"$top/reason"
+    (run "$test")
+    case $? in
+    0) echo "# PASS $test" ;;
+    77) echo "# SKIP $test: $(cat "$top/reason")" ;;
+    *)
+        echo "# FAIL $test"
+        failures=1
+        ;;
+    esac
+done
+exit $failures
