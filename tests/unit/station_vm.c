@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The VM's side. */
-#include "served.h"
+#include "station.h"
 
 #include <errno.h>
 #include <poll.h>
