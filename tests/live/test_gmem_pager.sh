@@ -194,6 +194,14 @@ with_every_option() {
     stop 0
 }
 
+pages_of_2m() {
+    free=$(cat /sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages 2>>"$dir/err") || skip 'no huge pages of 2 MiB here'
+    [ "$free" -ge 2 ] || skip "$free huge pages of 2 MiB are free, 2 are needed: nr_hugepages"
+    start --source "file:$dir/image"
+    right huge
+    stop 0
+}
+
 handed_sockets() {
     start_on "$socket" --source "file:$dir/image" --control "$socket.control"
     right whole
@@ -447,9 +455,8 @@ guide_page() {
 
 # --- the run ---
 
-tests='arguments every_byte with_every_option handed_sockets as_nobody unconfined_if_told others_are_not_delayed
-    killed_vm_is_noticed let_go_unfinished finished_before_the_end
-    second_signal_ends_the_filling hangup_changes_nothing status names_become_files
+tests='arguments every_byte with_every_option pages_of_2m handed_sockets as_nobody unconfined_if_told others_are_not_delayed
+    killed_vm_is_noticed let_go_unfinished finished_before_the_end second_signal_ends_the_filling hangup_changes_nothing status names_become_files
     nothing_leads_out no_name_no_file user_in_the_path native_by_its_name native_goes_on_with_the_next
     other_users_are_refused files_at_offsets first_layer_counts
     missing_content_is_poisoned too_large_is_refused one_at_a_socket guide_page'

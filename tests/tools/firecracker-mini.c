@@ -2,11 +2,12 @@
 /* The part of Firecracker that a pager sees, without a guest: anonymous memory in two regions, a userfaultfd that watches it,
  * and the handshake. Instead of a guest, this process touches the memory and compares it with the image.
  *
- *     firecracker-mini SOCKET IMAGE [whole | halves | give-up | refused | silent]
+ *     firecracker-mini SOCKET IMAGE [whole | halves | give-up | refused | silent | huge]
  *
  * whole: everything is compared, written, and compared again. halves: one half is compared, a line is awaited on stdin, then
  * the other. give-up: as a balloon does, pages are given up, before and after they were touched, and must be zeros.
- * refused: hands over, and waits for the other end to close. silent: connects, says nothing, and stays until stdin ends. */
+ * refused: hands over, and waits for the other end to close. silent: connects, says nothing, and stays until stdin ends.
+ * huge: as whole, in pages of 2 MiB. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
@@ -25,7 +26,7 @@
 
 struct vm {
 	unsigned char *memory, *image;
-	size_t length;
+	size_t length, page_size;
 	int uffd, socket;
 };
 
@@ -50,12 +51,12 @@ static void load_image(struct vm *vm, const char *path)
 }
 
 /* Two regions side by side, as around the gap below 4 GiB. */
-static void make_memory(struct vm *vm)
+static void make_memory(struct vm *vm, int more_flags)
 {
 	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_EVENT_REMOVE };
 	struct uffdio_register watch = { .mode = UFFDIO_REGISTER_MODE_MISSING };
 
-	vm->memory = mmap(NULL, vm->length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	vm->memory = mmap(NULL, vm->length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | more_flags, -1, 0);
 	need(vm->memory != MAP_FAILED, "mmap of the memory");
 	vm->uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
 	need(vm->uffd >= 0, "userfaultfd");
@@ -80,7 +81,7 @@ static void connect_to(struct vm *vm, const char *path)
 static void hand_over(const struct vm *vm)
 {
 	static const char region[] =
-		"{\"base_host_virt_addr\":%lu,\"size\":%zu,\"offset\":%zu,\"page_size\":4096,\"page_size_kib\":4096}";
+		"{\"base_host_virt_addr\":%lu,\"size\":%zu,\"offset\":%zu,\"page_size\":%zu,\"page_size_kib\":%zu}";
 	union {
 		struct cmsghdr header;
 		char room[CMSG_SPACE(sizeof(int))];
@@ -93,7 +94,7 @@ static void hand_over(const struct vm *vm)
 	for (size_t i = 0; i < 2; i++) {
 		text[piece.iov_len++] = i ? ',' : '[';
 		piece.iov_len += (size_t)snprintf(text + piece.iov_len, 200, region, (unsigned long)vm->memory + i * half, half,
-						  i * half);
+						  i * half, vm->page_size, vm->page_size);
 	}
 	text[piece.iov_len++] = ']';
 	memcpy(CMSG_DATA(&space.header), &vm->uffd, sizeof(vm->uffd));
@@ -170,7 +171,7 @@ static void behave(const struct vm *vm, const char *mode)
 	if (strcmp(mode, "halves") == 0)
 		await_line();
 	compare(vm, vm->length / 2, vm->length, "second half");
-	if (strcmp(mode, "whole") == 0)
+	if (strcmp(mode, "whole") == 0 || vm->page_size > PAGE)
 		write_all(vm);
 }
 
@@ -179,12 +180,13 @@ int main(int argc, char **argv)
 	const char *mode = argc > 3 ? argv[3] : "whole";
 	struct vm vm = { 0 };
 
-	if (argc < 3 || argc > 4 || !strstr("whole halves give-up refused silent", mode)) {
-		fprintf(stderr, "Usage: firecracker-mini SOCKET IMAGE [whole | halves | give-up | refused | silent]\n");
+	if (argc < 3 || argc > 4 || !strstr("whole halves give-up refused silent huge", mode)) {
+		fprintf(stderr, "Usage: firecracker-mini SOCKET IMAGE [whole | halves | give-up | refused | silent | huge]\n");
 		return 2;
 	}
+	vm.page_size = strcmp(mode, "huge") == 0 ? 2 << 20 : PAGE;
 	load_image(&vm, argv[2]);
-	make_memory(&vm);
+	make_memory(&vm, vm.page_size > PAGE ? MAP_HUGETLB : MAP_NORESERVE);
 	connect_to(&vm, argv[1]);
 	if (strcmp(mode, "silent") == 0) {
 		await_line();
