@@ -65,7 +65,7 @@ struct owner *owner_make(const struct vm_spec *spec)
 {
 	struct gmem_create_opts need = { .size = sizeof(need),
 					 .need = GMEM_NEED_MAPPABLE | GMEM_NEED_LAZY,
-					 .backing = spec->backing };
+					 .backing = spec->backing ? spec->backing : GMEM_BACKING_MEMFD };
 	struct gmem_guard_create_opts watch = { .size = sizeof(watch), .event = note_event };
 	struct owner *o = calloc(1, sizeof(*o));
 	uint32_t first;
@@ -79,7 +79,7 @@ struct owner *owner_make(const struct vm_spec *spec)
 	watch.user = o;
 	first = o->spec.parts > 1 ? o->spec.parts / 2 : 1;
 	MUST(o->discarded != NULL);
-	MUST(gmem_vm_open(-1, &o->vm, NULL) == 0);
+	o->vm = open_vm_for(&need.backing);
 	MUST(gmem_create(o->vm, o->length, &o->mem, &need) == 0);
 	MUST(gmem_map(o->mem, 0, o->length, &at, NULL) == 0);
 	o->at = at;
