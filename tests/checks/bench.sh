@@ -21,7 +21,7 @@ verdict() { # name, status
 # Every goal has a row, and each row ends in a verdict that a quick run may have.
 table_is_whole() { # file
 	awk '
-		BEGIN { split("1 2 3 4 5 6 7 8 9 10 11 12 14 16 ranges peer call memory", goals) }
+		BEGIN { split("1 2 3 4 5 6 7 8 9 10 11 12 14 16 ranges peer process call memory", goals) }
 		/ (ran|not measured: .+)$/ { seen[$1]++; rows++; next }
 		/ (holds|MISSED|BROKEN)/ { print "no verdict of a quick run: " $0; bad = 1 }
 		/^[0-9]+ rows, / { end = $1; missed = $3 }
