@@ -10,12 +10,20 @@
 #define IDLE ((size_t)2 << 20) /* bytes of a VM that does nothing */
 
 const struct process_way process_fill = { &pager_fill, GMEM_PROTOCOL_NATIVE, PROCESS_ALONE };
-const struct process_way process_copy = { &pager_copy, GMEM_PROTOCOL_FIRECRACKER, PROCESS_FIRECRACKER };
+const struct process_way process_copy = { &pager_copy, GMEM_PROTOCOL_FIRECRACKER, PROCESS_ALONE };
 const struct process_way process_ten = { &pager_fill, GMEM_PROTOCOL_NATIVE, PROCESS_TEN };
 const struct process_way process_hundred = { &pager_fill, GMEM_PROTOCOL_NATIVE, PROCESS_HUNDRED };
 
 /* VMs of this process that the other one serves, beside the one that is measured. */
 static const unsigned int idle[PROCESSES] = { [PROCESS_TEN] = 9, [PROCESS_HUNDRED] = 99 };
+
+static void end_vm(struct processes *processes, const struct process_way *way)
+{
+	rescue_forget(&processes->rescue);
+	if (way->protocol == GMEM_PROTOCOL_FIRECRACKER)
+		process_let_go(&processes->pagers[way->role]);
+	handed_end(&processes->fresh);
+}
 
 /* --- the server --------------------------------------------------------------------------------------------------------- */
 
@@ -33,8 +41,7 @@ static void begin(struct fault_run *run)
 
 static void end(struct fault_run *run)
 {
-	rescue_forget(&run->processes->rescue);
-	handed_end(run->state);
+	end_vm(run->processes, run->setup->way);
 }
 
 const struct fault_server fault_by_process = { begin, end, NULL };
@@ -135,8 +142,7 @@ double processes_handshake(struct world *world, const struct process_way *way)
 	handed_over(vm, &processes->pagers[way->role], way->protocol);
 	right = *(const volatile uint64_t *)(const void *)vm->at == content_word(0);
 	took = measure_real_clock.wall() - took;
-	rescue_forget(&processes->rescue);
-	handed_end(vm);
+	end_vm(processes, way);
 	if (!right)
 		give_up("a pager's process has ended, or brought no page within %d s", RESCUE_AFTER);
 	return took;

@@ -18,9 +18,8 @@
 
 struct world;
 
-/* What a process is for. One that speaks Firecracker's protocol keeps an endpoint as long as the process lives that it is of,
- * which is this one: those do not gather beside the others. */
-enum process_role { PROCESS_ALONE, PROCESS_TEN, PROCESS_HUNDRED, PROCESS_FIRECRACKER, PROCESSES };
+/* How many VMs a process serves at a time. */
+enum process_role { PROCESS_ALONE, PROCESS_TEN, PROCESS_HUNDRED, PROCESSES };
 
 /* --- process_pager.c: a pager, on the first core, that brings a page at a time --- */
 
@@ -39,6 +38,9 @@ int process_connect(const struct pager_process *process); /* a socket */
 double process_cpu(const struct pager_process *process);  /* seconds */
 /* Private bytes more than when it began. */
 double process_growth(const struct pager_process *process);
+/* Has it let go the VM that came last, and waits for that. With Firecracker's protocol it hears of no end but that of the
+ * process that the memory is of, which is this one. */
+void process_let_go(const struct pager_process *process);
 
 /* --- process_vm.c: a VM --- */
 
@@ -66,7 +68,7 @@ struct rescue {
 	int lines[PROCESSES]; /* of the processes; -1 = it has ended */
 	int timer, stop;
 	pthread_mutex_t lock; /* guards what follows */
-	struct handed *waits;  /* whose pages are waited for */
+	struct handed *waits; /* whose pages are waited for */
 	struct fault_run *run; /* ... and told of it, or NULL */
 };
 
