@@ -67,8 +67,8 @@ struct rescue {
 	bool started;
 	int lines[PROCESSES]; /* of the processes; -1 = it has ended */
 	int timer, stop;
-	pthread_mutex_t lock; /* guards what follows */
-	struct handed *waits; /* whose pages are waited for */
+	pthread_mutex_t lock;  /* guards what follows */
+	struct handed *waits;  /* whose pages are waited for */
 	struct fault_run *run; /* ... and told of it, or NULL */
 };
 
