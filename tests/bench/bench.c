@@ -15,7 +15,8 @@
 static const struct group *const groups[] = {
 	&bench_populate, &bench_zeros, &bench_zero_check, &bench_threads, &bench_memfd, &bench_prefault,
 	&bench_guest, &bench_pre_fault, &bench_fault_loop, &bench_fault_ready, &bench_fault_around, &bench_fault_scattered,
-	&bench_fault_place, &bench_fault_threads, &bench_calls, &bench_bind_call, &bench_vcpu_call, &bench_memory,
+	&bench_fault_place, &bench_fault_threads, &bench_process, &bench_calls, &bench_bind_call, &bench_vcpu_call,
+	&bench_memory,
 };
 
 enum { MOST_ROWS = 16 };

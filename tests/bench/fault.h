@@ -18,8 +18,11 @@
 #define FAULT_ADAPTIVE ((size_t)1)
 #define FAULT_MOST 2u /* faulters, or handlers */
 
+struct gmem;
+struct gmem_uffd;
 struct gmem_vm;
 struct world;
+struct processes;
 struct fault_run;
 
 enum fault_order {
@@ -68,6 +71,7 @@ struct fault_run {
 	const struct fault_setup *setup;
 	const struct content *content; /* dense, a file */
 	struct gmem_vm *vm;
+	struct processes *processes; /* process.h, or NULL */
 	size_t size;
 	int cores[2];
 	unsigned char *at;         /* the watched mapping: the server's */
@@ -118,6 +122,10 @@ extern const struct hand_way hand_simple, hand_fill, hand_fill_one, hand_copy, h
 	hand_firecracker_file;
 struct pager_way;
 extern const struct pager_way pager_auto, pager_fill, pager_copy, pager_ranges;
+
+/* Memory as pagers of the benchmark serve it, and an endpoint that watches all of it. */
+void pager_memory(struct gmem_vm *vm, size_t size, struct gmem **mem);
+void pager_watch(struct gmem_vm *vm, size_t size, const struct pager_way *way, struct gmem *mem, struct gmem_uffd **uffd);
 
 /* Private bytes of one of `n` VMs on a pager: endpoint, which watches so many bytes, source, and the handle of the memory. */
 double fault_bytes_of_endpoint(struct world *world, size_t watched, unsigned int n);

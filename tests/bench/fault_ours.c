@@ -45,7 +45,7 @@ static int told(void *user, const struct gmem_pager_event *event)
 	return GMEM_FAILURE_WAIT;
 }
 
-static void make_memory(struct gmem_vm *vm, size_t size, struct gmem **mem)
+void pager_memory(struct gmem_vm *vm, size_t size, struct gmem **mem)
 {
 	struct gmem_create_opts opts = { .size = sizeof(opts), .need = GMEM_NEED_MAPPABLE | GMEM_NEED_LAZY,
 					 .backing = GMEM_BACKING_MEMFD };
@@ -53,14 +53,14 @@ static void make_memory(struct gmem_vm *vm, size_t size, struct gmem **mem)
 	must(gmem_create(vm, size, mem, &opts), "gmem_create()");
 }
 
-static void watch(struct gmem_vm *vm, size_t size, const struct pager_way *way, struct served *served)
+void pager_watch(struct gmem_vm *vm, size_t size, const struct pager_way *way, struct gmem *mem, struct gmem_uffd **uffd)
 {
 	struct gmem_uffd_register_opts opts = { .size = sizeof(opts), .strategy = way->strategy };
 	size_t range = way->range ? way->range : size;
 
-	must(gmem_uffd_create(vm, &served->uffd, NULL), "gmem_uffd_create()");
+	must(gmem_uffd_create(vm, uffd, NULL), "gmem_uffd_create()");
 	for (size_t at = 0; at < size; at += range)
-		must(gmem_uffd_register(served->uffd, served->mem, at, range, &opts), "gmem_uffd_register()");
+		must(gmem_uffd_register(*uffd, mem, at, range, &opts), "gmem_uffd_register()");
 }
 
 static void make_source(int fd, size_t size, struct served *served)
@@ -107,12 +107,12 @@ static void begin(struct fault_run *run)
 		give_up("out of memory");
 	ours->run = run;
 	served = &ours->served;
-	make_memory(run->vm, run->size, &served->mem);
+	pager_memory(run->vm, run->size, &served->mem);
 	if (run->setup->ready)
 		must(gmem_populate_fd(served->mem, 0, run->size, run->content->fd, 0, NULL, NULL), "gmem_populate_fd()");
 	must(gmem_map(served->mem, 0, run->size, &at, NULL), "gmem_map()");
 	run->at = at;
-	watch(run->vm, run->size, way, served);
+	pager_watch(run->vm, run->size, way, served->mem, &served->uffd);
 	make_source(run->content->fd, run->size, served);
 	make_pager(ours);
 	must(gmem_pager_add(ours->pager, served->uffd, served->source, NULL), "gmem_pager_add()");
@@ -150,8 +150,8 @@ double fault_bytes_of_endpoint(struct world *world, size_t watched, unsigned int
 	(void)machine_private();
 	before = machine_private();
 	for (unsigned int i = 0; i < n; i++) {
-		make_memory(world->vm, watched, &served[i].mem);
-		watch(world->vm, watched, &pager_fill, &served[i]);
+		pager_memory(world->vm, watched, &served[i].mem);
+		pager_watch(world->vm, watched, &pager_fill, served[i].mem, &served[i].uffd);
 		make_source(world->content.fd, world->content.size, &served[i]);
 		must(gmem_pager_add(pager, served[i].uffd, served[i].source, NULL), "gmem_pager_add()");
 	}

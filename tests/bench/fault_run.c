@@ -12,6 +12,7 @@
 #include "fault_watch.h"
 #include "judge.h"
 #include "machine.h"
+#include "process.h"
 #include "trap.h"
 #include "world.h"
 
@@ -275,6 +276,7 @@ void fault_end(struct world *world)
 	if (!run)
 		return;
 	drop(run);
+	processes_end(run->processes);
 	pthread_mutex_destroy(&run->lock);
 	pthread_cond_destroy(&run->moved);
 	free(run->pages);

@@ -7,12 +7,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <gmem.h>
 
 static struct {
 	jmp_buf out;
-	bool armed;
+	bool armed, child;
 	char reason[400];
 } trap;
 
@@ -26,6 +27,8 @@ void give_up(const char *format, ...)
 	if (trap.armed)
 		longjmp(trap.out, 1);
 	fprintf(stderr, "bench: %s\n", trap.reason);
+	if (trap.child)
+		_exit(2); /* what is buffered is the parent's to print */
 	exit(2);
 }
 
@@ -39,6 +42,12 @@ void must_errno(long result, const char *call)
 {
 	if (result < 0)
 		give_up("%s: %s", call, strerror(errno));
+}
+
+void trap_in_child(void)
+{
+	trap.armed = false;
+	trap.child = true;
 }
 
 bool trap_run(void (*fn)(void *), void *argument, char *reason, size_t room)

@@ -14,4 +14,7 @@ void must_errno(long result, const char *call);
 /* Runs fn. False: it gave up, and `reason` says why. Does not nest. */
 bool trap_run(void (*fn)(void *), void *argument, char *reason, size_t room);
 
+/* In a child: what gives up ends the process. */
+void trap_in_child(void);
+
 #endif

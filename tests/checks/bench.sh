@@ -8,6 +8,7 @@ bench=$build/tests/bench/bench
 dir=$(mktemp -d) || exit 2
 trap 'rm -rf "$dir"' EXIT
 bad=0
+killing="a pager's process that is killed breaks what it was for, and nothing waits for it"
 
 verdict() { # name, status
 	if [ "$2" = 0 ]; then
@@ -21,7 +22,7 @@ verdict() { # name, status
 # Every goal has a row, and each row ends in a verdict that a quick run may have.
 table_is_whole() { # file
 	awk '
-		BEGIN { split("1 2 3 4 5 6 7 8 9 10 11 12 14 16 ranges peer call memory", goals) }
+		BEGIN { split("1 2 3 4 5 6 7 8 9 10 11 12 14 16 ranges peer process call memory", goals) }
 		/ (ran|not measured: .+)$/ { seen[$1]++; rows++; next }
 		/ (holds|MISSED|BROKEN)/ { print "no verdict of a quick run: " $0; bad = 1 }
 		/^[0-9]+ rows, / { end = $1; missed = $3 }
@@ -63,7 +64,26 @@ json_is_whole() { # file, rows
 		}' "$1"
 }
 
-echo "# PLAN 5"
+# Whose parent that is.
+child_of() { # process
+	grep -ls "^PPid:[[:space:]]*$1\$" /proc/[0-9]*/status | sed -n '1s:^/proc/\([0-9]*\)/.*:\1:p'
+}
+
+# More rounds than it will come to: whenever one of them is killed, it is needed.
+kill_a_pager() { # file for the table
+	"$bench" --goal process --size 2 --rounds 999 > "$1" &
+	pid=$!
+	victim=
+	while [ -z "$victim" ] && kill -0 $pid 2> "$dir/gone"; do
+		sleep 0.1
+		victim=$(child_of $pid)
+	done
+	[ -n "$victim" ] && kill -KILL "$victim"
+	wait $pid
+	[ $? = 1 ] && grep -q '^process .*BROKEN' "$1" && ! grep -q '^process .*\(holds\|ran\)' "$1"
+}
+
+echo "# PLAN 6"
 echo "# RUN a quick run reports every goal"
 "$bench" --quick > "$dir/table"
 status=$?
@@ -94,4 +114,14 @@ echo "# RUN one goal can be asked for, and an unknown one is an error"
 "$bench" --quick --goal memory > "$dir/one" && [ "$(grep -c '^memory ' "$dir/one")" = "$(grep -c '^memory ' "$dir/table")" ] &&
 	! grep -q '^1 ' "$dir/one" && ! "$bench" --quick --goal none > "$dir/none" 2>&1
 verdict "one goal can be asked for, and an unknown one is an error" $?
+
+echo "# RUN $killing"
+if grep -q '^process .* ran$' "$dir/table"; then
+	kill_a_pager "$dir/killed"
+	status=$?
+	[ $status = 0 ] || cat "$dir/killed"
+	verdict "$killing" $status
+else
+	echo "# SKIP $killing: $(sed -n 's/^process .*not measured: //p' "$dir/table" | sed 1q)"
+fi
 exit $bad
