@@ -153,30 +153,31 @@ static void say_memory_of(struct second_owner *owner)
 	second_say(owner->second, &note, fds);
 }
 
-static void greet(struct second *second)
+void second_owner_say_all(struct second_owner *owner)
 {
-	struct note note = { .type = NOTE_HELLO, .text = "a second reading", .part = { 1, 9, 1, 0, UINT64_MAX } };
-	int fds[NOTE_FDS];
+	struct note hello = { .type = NOTE_HELLO, .text = "a second reading", .part = { 1, 9, 1, 0, UINT64_MAX } };
 
-	second_say(second, &note, NULL);
-	second_expect(second, NOTE_HELLO, 0, &note, fds);
-	assert_int_equal(note.part[HELLO_LEAST], 1);
-	assert_true(note.part[HELLO_MOST] >= 1);
-	assert_int_equal(note.part[HELLO_ROLE], 2);
-	assert_int_equal(note.part[HELLO_CAPABILITIES], 0);
+	second_say(owner->second, &hello, NULL);
+	second_say_unknown(owner->second, 15, 65000, -1);
+	say_endpoint_of(owner);
+	second_say_unknown(owner->second, 16, 16, owner->map);
+	say_memory_of(owner);
+	second_owner_say_half(owner, 0);
+	second_say_unknown(owner->second, 0x8001, 17, owner->file);
+	second_owner_say_half(owner, 1);
+	second_say_of(owner->second, NOTE_READY, ENDPOINT);
 }
 
-void second_owner_hand_over(struct second_owner *owner)
+void second_owner_hear_all(struct second_owner *owner)
 {
 	int fds[NOTE_FDS];
 	struct note note;
 
-	greet(owner->second);
-	say_endpoint_of(owner);
-	say_memory_of(owner);
-	second_owner_say_half(owner, 0);
-	second_owner_say_half(owner, 1);
-	second_say_of(owner->second, NOTE_READY, ENDPOINT);
+	second_expect(owner->second, NOTE_HELLO, 0, &note, fds);
+	assert_int_equal(note.part[HELLO_LEAST], 1);
+	assert_true(note.part[HELLO_MOST] >= 1);
+	assert_int_equal(note.part[HELLO_ROLE], 2);
+	assert_int_equal(note.part[HELLO_CAPABILITIES], 0);
 	second_expect(owner->second, NOTE_READY, 0, &note, fds);
 	assert_int_equal(note.part[OF_ENDPOINT], ENDPOINT);
 	assert_int_equal(note.part[OF_CODE], 0);

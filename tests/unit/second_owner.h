@@ -26,8 +26,10 @@ struct second_owner {
 /* Takes the socket. */
 struct second_owner second_owner_make(int socket, uint32_t strategy, uint64_t pages);
 void second_owner_end(struct second_owner *owner);
-/* All that the handshake has, up to the other's READY. */
-void second_owner_hand_over(struct second_owner *owner);
+/* The owner's part of the handshake at once, with messages in between that no version has. */
+void second_owner_say_all(struct second_owner *owner);
+/* The pager's part. */
+void second_owner_hear_all(struct second_owner *owner);
 /* Half 0 or 1. */
 void second_owner_say_half(struct second_owner *owner, unsigned int half);
 /* Where the source has the content of this half. */

@@ -2,6 +2,7 @@
 /* A VMM that knows the protocol by its page alone, and is served by the library. */
 #include "gt.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -119,7 +120,8 @@ static void serve(int type, uint32_t strategy, uint32_t later)
 	struct second_owner owner = second_owner_make(address_connect(&depot.address), strategy, PAGES);
 
 	owner.second->later = later;
-	second_owner_hand_over(&owner);
+	second_owner_say_all(&owner);
+	second_owner_hear_all(&owner);
 	say_what_is_not_known(&owner, 31);
 	ask_in_vain(&owner);
 	second_owner_check(&owner);
@@ -161,9 +163,106 @@ static void of_a_later_version(void **state)
 	serve(SOCK_SEQPACKET, STRATEGY_COPY, 7);
 }
 
+/* --- taken by gmem_channel_recv() --------------------------------------------------------------------------------------- */
+
+static uint64_t ranges_of(const struct gmem_uffd *uffd)
+{
+	struct gmem_uffd_info info = { .size = sizeof(info) };
+
+	assert_int_equal(gmem_uffd_query(uffd, &info), 0);
+	return info.ranges;
+}
+
+static void say_removed(struct second_owner *owner, uint64_t offset, uint64_t length)
+{
+	struct note note = {
+		.type = NOTE_REMOVE,
+		.part = { [OF_ENDPOINT] = ENDPOINT },
+		.items = 1,
+		.item = { { [RANGE_MEMORY] = MEMORY, [RANGE_OFFSET] = offset, [RANGE_LENGTH] = length } },
+	};
+
+	second_say(owner->second, &note, NULL);
+}
+
+/* A range goes, and comes back. */
+static void change_ranges(struct line *line, struct second_owner *owner, struct gmem_uffd *uffd)
+{
+	struct gmem_uffd *next;
+
+	say_removed(owner, 0, PAGES / 2 * owner->page);
+	assert_int_equal(gmem_channel_recv(line->channel, line->vm, &next), -EAGAIN);
+	assert_int_equal(ranges_of(uffd), 1);
+	second_owner_say_half(owner, 0);
+	assert_int_equal(gmem_channel_recv(line->channel, line->vm, &next), -EAGAIN);
+	assert_int_equal(ranges_of(uffd), 2);
+}
+
+static void take(int type, uint32_t strategy, uint32_t later)
+{
+	struct line line = line_make(type, NULL);
+	struct second_owner owner = second_owner_make(line.far, strategy, PAGES);
+	struct gmem_channel_info peer = { .size = sizeof(peer) };
+	uint64_t half = PAGES / 2 * owner.page;
+	struct gmem_uffd *uffd;
+
+	line.far = -1; /* the owner's */
+	owner.second->later = later;
+	second_owner_say_all(&owner);
+	uffd = line_take(&line);
+	second_owner_hear_all(&owner);
+	assert_int_equal(gmem_channel_query(line.channel, &peer), 0);
+	assert_string_equal(peer.identity, "a second reading");
+	change_ranges(&line, &owner, uffd);
+	assert_is_served(uffd, owner.at, half, second_content(&owner, 0));
+	assert_is_served(uffd, owner.at + half, half, second_content(&owner, 1));
+	second_owner_check(&owner);
+	gmem_uffd_destroy(uffd);
+	second_owner_end(&owner);
+	line_end(&line);
+}
+
+static void taken_from_a_stream(void **state)
+{
+	(void)state;
+	take(SOCK_STREAM, STRATEGY_FILL, 0);
+	take(SOCK_STREAM, STRATEGY_COPY, 11);
+}
+
+static void taken_from_packets(void **state)
+{
+	(void)state;
+	take(SOCK_SEQPACKET, STRATEGY_COPY, 0);
+	take(SOCK_SEQPACKET, STRATEGY_FILL, 100);
+}
+
+/* What may not be passed over is refused, in words. */
+static void an_essential_message(void **state)
+{
+	struct note hello = { .type = NOTE_HELLO, .part = { 1, 1, 1, 0, 0 } };
+	struct note later = { .type = 100, .flags = NOTE_ESSENTIAL, .later_body = 16 }, note;
+	struct line line = line_make(SOCK_STREAM, NULL);
+	struct second *second = second_make(line.far);
+	int fds[NOTE_FDS];
+
+	(void)state;
+	line.far = -1;
+	second_say(second, &hello, NULL);
+	second_say(second, &later, NULL);
+	line_refuses(&line, -EPROTO, "100");
+	second_expect(second, NOTE_HELLO, 0, &note, fds);
+	second_expect(second, NOTE_ERROR, 0, &note, fds);
+	assert_int_equal(note.part[ERROR_CODE], 1);
+	assert_int_not_equal(note.text[0], '\0');
+	line_end(&line);
+	second_expect_end(second);
+	second_end(second);
+}
+
 static const struct gt_test tests[] = {
 	GT(filled_over_a_stream, NEEDS), GT(filled_over_packets, NEEDS), GT(copied_over_a_stream, NEEDS),
 	GT(copied_over_packets, NEEDS),	 GT(of_a_later_version, NEEDS),
+	GT(taken_from_a_stream, NEEDS),	 GT(taken_from_packets, NEEDS),	 GT(an_essential_message, 0),
 };
 
 GT_MAIN("second_owner", tests)
