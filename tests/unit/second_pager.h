@@ -14,7 +14,7 @@ struct second_pager {
 	unsigned char *at; /* of the file */
 	uint64_t *words;   /* of the page map */
 	uint64_t endpoint, memory, length, page;
-	struct note regions; /* all of them, the other parts do not matter */
+	struct note regions; /* the items: all of them */
 };
 
 /* Takes the socket, and everything up to the other's READY; answers nothing but HELLO. `identity` is what it calls itself. */

@@ -260,9 +260,14 @@ static void an_essential_message(void **state)
 }
 
 static const struct gt_test tests[] = {
-	GT(filled_over_a_stream, NEEDS), GT(filled_over_packets, NEEDS), GT(copied_over_a_stream, NEEDS),
-	GT(copied_over_packets, NEEDS),	 GT(of_a_later_version, NEEDS),
-	GT(taken_from_a_stream, NEEDS),	 GT(taken_from_packets, NEEDS),	 GT(an_essential_message, 0),
+	GT(filled_over_a_stream, NEEDS),
+	GT(filled_over_packets, NEEDS),
+	GT(copied_over_a_stream, NEEDS),
+	GT(copied_over_packets, NEEDS),
+	GT(of_a_later_version, NEEDS),
+	GT(taken_from_a_stream, NEEDS),
+	GT(taken_from_packets, NEEDS),
+	GT(an_essential_message, 0),
 };
 
 GT_MAIN("second_owner", tests)

@@ -209,8 +209,12 @@ static void a_refusal(void **state)
 }
 
 static const struct gt_test tests[] = {
-	GT(filled_over_a_stream, NEEDS), GT(filled_over_packets, NEEDS), GT(copied_over_a_stream, NEEDS),
-	GT(of_a_later_version, NEEDS),	 GT(ranges_at_run_time, NEEDS),	 GT(a_refusal, NEEDS),
+	GT(filled_over_a_stream, NEEDS),
+	GT(filled_over_packets, NEEDS),
+	GT(copied_over_a_stream, NEEDS),
+	GT(of_a_later_version, NEEDS),
+	GT(ranges_at_run_time, NEEDS),
+	GT(a_refusal, NEEDS),
 };
 
 GT_MAIN("second_pager", tests)

@@ -298,9 +298,20 @@ static void unknown(void **state)
 }
 
 static const struct gt_test tests[] = {
-	GT(hello, 0),	    GT(hello_of_the_page, 0), GT(endpoint, 0),	 GT(memory, 0),	    GT(regions, 0),
-	GT(remove_ranges, 0), GT(of_an_endpoint, 0),    GT(heartbeat, 0),	 GT(fault, 0),	    GT(fault_done, 0),
-	GT(statistics, 0),    GT(release, 0),	      GT(errors, 0),	 GT(unknown, 0),
+	GT(hello, 0),
+	GT(hello_of_the_page, 0),
+	GT(endpoint, 0),
+	GT(memory, 0),
+	GT(regions, 0),
+	GT(remove_ranges, 0),
+	GT(of_an_endpoint, 0),
+	GT(heartbeat, 0),
+	GT(fault, 0),
+	GT(fault_done, 0),
+	GT(statistics, 0),
+	GT(release, 0),
+	GT(errors, 0),
+	GT(unknown, 0),
 };
 
 GT_MAIN("second_wire", tests)
