@@ -85,7 +85,8 @@ struct gmem_server_info {
  * served.
  *
  * @param pager      that serves them: started or not; to be destroyed after the server
- * @param listen_fd  AF_UNIX, SOCK_STREAM or SOCK_SEQPACKET, listening; duplicated; its file in a file system, and who may
+ * @param listen_fd  AF_UNIX, SOCK_STREAM or SOCK_SEQPACKET, listening; duplicated, and made non-blocking, which the duplicate
+ *                   shares with it; its file in a file system, and who may
  *                   connect to that, are the caller's
  * @param ops        what the program does, copied
  * @param user       for `ops`
