@@ -85,8 +85,9 @@ struct gmem_guard_info {
  */
 GMEM_API int gmem_guard_create(struct gmem_uffd *uffd, struct gmem_guard **guard, const struct gmem_guard_create_opts *opts);
 
-/** Gives up the guard: tells the pager to let go, closes the connection, and waits for nothing. Pages that are not there yet
- * stay blocked as long as their memory lives: gmem_destroy() of it ends that.
+/** Gives up the guard: tells the pager to let go, gives up its claim on the channel, and waits for nothing. The connection ends
+ * when the caller has given the channel to gmem_channel_close() as well. Pages that are not there yet stay blocked as long as
+ * their memory lives: gmem_destroy() of it ends that.
  *
  * @param guard  from gmem_guard_create(), or NULL; destroyed once, not from its event callback
  *
