@@ -187,9 +187,10 @@ GMEM_API void gmem_uffd_destroy(struct gmem_uffd *uffd);
  *         mapping; -EBADFD the memory has no page map (GMEM_NEED_LAZY), or GMEM_REGISTER_BY_PEER is missing for an imported
  *         endpoint, or there for one made here; -EOPNOTSUPP the kernel cannot watch memory of this backing that way, or
  *         GMEM_STRATEGY_COPY for a memfd where transparent huge pages (shmem_enabled) would make pages of zeros that nobody
- *         asked for; -E2BIG an option of a later library; -ENOMEM; other codes of UFFDIO_REGISTER; -ESTALE after fork
+ *         asked for, or a guard's pager speaks a protocol without new ranges (Firecracker's); -E2BIG an option of a later library; -ENOMEM; other codes of UFFDIO_REGISTER; -ESTALE after fork
  *
- * @threads{any} @blocks{bounded} @kernel{minor faults: memfd 5.14\, hugetlb 5.13; missing pages 4.11 (mm/userfaultfd.c);
+ * @threads{any} @blocks{bounded} (while gmem_guard_attach() hands the endpoint out: as long as that takes)
+ * @kernel{minor faults: memfd 5.14\, hugetlb 5.13; missing pages 4.11 (mm/userfaultfd.c);
  * guest_memfd: proposed (20260306171815.3160826-1-rppt@kernel.org)} @since{0.1}
  */
 GMEM_API int gmem_uffd_register(struct gmem_uffd *uffd, struct gmem *mem, uint64_t offset, uint64_t length,

@@ -3,10 +3,7 @@
  * before an error counts. */
 #include <errno.h>
 #include <linux/kvm.h>
-#include <signal.h>
 #include <sys/ioctl.h>
-#include <sys/resource.h>
-#include <sys/time.h>
 
 #include "content.h"
 #include "gt.h"
@@ -34,15 +31,6 @@ struct setup {
 	uint64_t bind_flags;
 };
 
-static struct gmem_vcpu *open_vcpu(struct world *w)
-{
-	struct gmem_vcpu *vcpu;
-
-	if (gmem_vcpu_open(w->vm, guest_vcpu(w->guest), &vcpu))
-		fail_msg("%s", gmem_last_error());
-	return vcpu;
-}
-
 static bool has(struct world *w, enum gmem_feature feature)
 {
 	return gmem_vm_probe(w->vm, feature, NULL) == GMEM_PRESENT;
@@ -58,15 +46,6 @@ static const struct form *the_form(struct world *w, struct gmem_vcpu *vcpu)
 	world_end(w);
 	gt_skip("no form of KVM_MAP_MEMORY here (proposed, never merged)");
 	return NULL;
-}
-
-/* Faults that this thread takes, those that KVM takes for its vCPU among them. */
-static long faults(void)
-{
-	struct rusage usage;
-
-	assert_int_equal(getrusage(RUSAGE_THREAD, &usage), 0);
-	return usage.ru_minflt;
 }
 
 static int prefault(struct world *w, enum gmem_mechanism mechanism, uint64_t offset, uint64_t length, uint64_t *done)
@@ -90,7 +69,7 @@ static struct world make(uint32_t backing)
 static void forced(const struct setup *setup)
 {
 	struct world w = make(setup->backing);
-	struct gmem_vcpu *vcpu = open_vcpu(&w);
+	struct gmem_vcpu *vcpu = world_vcpu(&w);
 	const struct form *form = the_form(&w, vcpu);
 	const unsigned char *content = world_fill(&w);
 	uint64_t done;
@@ -105,10 +84,10 @@ static void forced(const struct setup *setup)
 	}
 	assert_int_equal(prefault(&w, form->mechanism, 0, LENGTH, &done), 0); /* again, of what is there */
 	assert_int_equal(world_query(&w).prefault_mechanism, form->mechanism);
-	before = faults();
+	before = world_faults();
 	world_assert_guest_sees(&w, 0, content, LENGTH);
 	if (setup->backing == GMEM_BACKING_MEMFD || setup->bind_flags & GMEM_BIND_PLAIN)
-		assert_true(faults() - before < (long)(LENGTH / PAGE / 8));
+		assert_true(world_faults() - before < (long)(LENGTH / PAGE / 8));
 	gmem_vcpu_close(vcpu);
 	world_end(&w);
 }
@@ -135,7 +114,7 @@ static void plain_slot_over_memfd(void **state)
 static void by_the_chain(void **state)
 {
 	struct world w = make(GMEM_BACKING_GUEST_MEMFD);
-	struct gmem_vcpu *vcpu = open_vcpu(&w);
+	struct gmem_vcpu *vcpu = world_vcpu(&w);
 	const struct form *form = the_form(&w, vcpu);
 	const unsigned char *content = world_fill(&w);
 	uint64_t done;
@@ -157,7 +136,7 @@ static void by_the_chain(void **state)
 static void not_without_being_asked_for(void **state)
 {
 	struct world w = make(GMEM_BACKING_GUEST_MEMFD), other;
-	struct gmem_vcpu *vcpu = open_vcpu(&w);
+	struct gmem_vcpu *vcpu = world_vcpu(&w);
 	uint64_t done;
 
 	(void)state;
@@ -165,7 +144,7 @@ static void not_without_being_asked_for(void **state)
 	gmem_vcpu_close(vcpu);
 	world_end(&w);
 	other = world_make(GMEM_BACKING_GUEST_MEMFD, LENGTH);
-	vcpu = open_vcpu(&other);
+	vcpu = world_vcpu(&other);
 	world_bind(&other, 0, 0, 0, LENGTH, 0);
 	for (size_t i = 0; i < FORMS; i++) {
 		assert_int_equal(gmem_vm_probe(other.vm, forms[i].feature, NULL), GMEM_UNDETERMINED);
@@ -182,7 +161,7 @@ static void not_without_being_asked_for(void **state)
 static void what_was_done_before_an_error_counts(void **state)
 {
 	struct world w = make(GMEM_BACKING_MEMFD);
-	struct gmem_vcpu *vcpu = open_vcpu(&w);
+	struct gmem_vcpu *vcpu = world_vcpu(&w);
 	const struct form *form = the_form(&w, vcpu);
 	struct kvm_userspace_memory_region first_mib = { .slot = 0, .memory_size = MIB };
 	struct kvm_userspace_memory_region nothing = { .slot = 0 };
@@ -205,28 +184,11 @@ static void what_was_done_before_an_error_counts(void **state)
 	world_end(&w);
 }
 
-static volatile sig_atomic_t signals;
-
-static void count(int number)
-{
-	(void)number;
-	signals++;
-}
-
-static void tick(long microseconds)
-{
-	const struct itimerval timer = { { 0, microseconds }, { 0, microseconds } };
-	struct sigaction action = { .sa_handler = count };
-
-	assert_int_equal(sigaction(SIGALRM, &action, NULL), 0);
-	assert_int_equal(setitimer(ITIMER_REAL, &timer, NULL), 0);
-}
-
 /* A signal is told as -EINTR, with what was done in the structure. */
 static void signals_stop_it_and_nothing_is_left_out(void **state)
 {
 	struct world w = make(GMEM_BACKING_GUEST_MEMFD);
-	struct gmem_vcpu *vcpu = open_vcpu(&w);
+	struct gmem_vcpu *vcpu = world_vcpu(&w);
 	const struct form *form = the_form(&w, vcpu);
 	const unsigned char *content = world_fill(&w);
 	uint64_t all = 0, done;
@@ -234,16 +196,15 @@ static void signals_stop_it_and_nothing_is_left_out(void **state)
 
 	(void)state;
 	world_bind(&w, 0, 0, 0, LENGTH, 0);
-	signals = 0;
-	tick(1000);
+	world_tick(1000);
 	do {
 		r = prefault(&w, form->mechanism, all, LENGTH - all, &done);
 		all += done;
 	} while (r == -EINTR);
-	tick(0);
+	world_tick(0);
 	assert_int_equal(r, 0);
 	assert_int_equal(all, LENGTH);
-	assert_true(signals > 0);
+	assert_true(world_ticks > 0);
 	world_assert_guest_sees(&w, 0, content, LENGTH);
 	gmem_vcpu_close(vcpu);
 	world_end(&w);

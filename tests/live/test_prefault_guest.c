@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Prefault beside a real vCPU: what was there stays, all is there afterwards, and the guest finds it. */
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
-#include <sys/resource.h>
-#include <sys/time.h>
 
 #include "content.h"
 #include "gt.h"
@@ -22,24 +19,6 @@ struct setup {
 	enum gmem_mechanism mechanism; /* forced */
 	uint32_t threads;
 };
-
-static struct gmem_vcpu *open_vcpu(struct world *w)
-{
-	struct gmem_vcpu *vcpu;
-
-	if (gmem_vcpu_open(w->vm, guest_vcpu(w->guest), &vcpu))
-		fail_msg("%s", gmem_last_error());
-	return vcpu;
-}
-
-/* Faults that this thread takes, those that KVM takes for its vCPU among them. */
-static long faults(void)
-{
-	struct rusage usage;
-
-	assert_int_equal(getrusage(RUSAGE_THREAD, &usage), 0);
-	return usage.ru_minflt;
-}
 
 static bool has_pre_fault(struct world *w)
 {
@@ -77,19 +56,19 @@ static void assert_no_faults(const struct setup *setup, long before)
 	bool by_mapping = setup->backing == GMEM_BACKING_MEMFD || setup->bind_flags & GMEM_BIND_PLAIN;
 
 	if (by_mapping)
-		assert_true(faults() - before < (long)(LENGTH / PAGE / 8));
+		assert_true(world_faults() - before < (long)(LENGTH / PAGE / 8));
 }
 
 static void prefault_and_run(const struct setup *setup, uint64_t length)
 {
 	struct world w = world_make(setup->backing, length);
-	struct gmem_vcpu *vcpu = open_vcpu(&w);
+	struct gmem_vcpu *vcpu = world_vcpu(&w);
 	const unsigned char *content = world_fill(&w); /* with holes */
 	long before;
 
 	world_bind(&w, 0, 0, 0, length, setup->bind_flags);
 	prefault(&w, setup);
-	before = faults();
+	before = world_faults();
 	world_assert_guest_sees(&w, 0, content, length);
 	assert_no_faults(setup, before);
 	gmem_vcpu_close(vcpu);
@@ -127,9 +106,9 @@ static void without_prefault_the_guest_faults(void **state)
 
 	(void)state;
 	world_bind(&w, 0, 0, 0, LENGTH, 0);
-	before = faults();
+	before = world_faults();
 	assert_int_not_equal(guest_sum(w.guest, WORLD_SUM, 0, LENGTH), host_sum(WORLD_SUM, content, LENGTH));
-	taken = faults() - before;
+	taken = world_faults() - before;
 	world_end(&w);
 	if (taken < (long)(LENGTH / PAGE / 8))
 		gt_skip("KVM takes %ld faults for %lu pages here", taken, (unsigned long)(LENGTH / PAGE));
@@ -140,7 +119,7 @@ static void partly_bound(uint32_t backing)
 {
 	const struct setup setup = { .backing = backing };
 	struct world w = world_make(backing, LENGTH);
-	struct gmem_vcpu *vcpu = open_vcpu(&w);
+	struct gmem_vcpu *vcpu = world_vcpu(&w);
 	const unsigned char *content = world_fill(&w);
 	void *at;
 
@@ -176,7 +155,7 @@ static void by_vcpu(void **state)
 	const struct setup setup = { .backing = GMEM_BACKING_GUEST_MEMFD, .mechanism = GMEM_MECH_PRE_FAULT };
 	const struct gmem_prefault_opts opts = { .size = sizeof(opts), .mechanism = GMEM_MECH_PRE_FAULT };
 	struct world w = world_make(GMEM_BACKING_GUEST_MEMFD, LENGTH);
-	struct gmem_vcpu *vcpu = open_vcpu(&w);
+	struct gmem_vcpu *vcpu = world_vcpu(&w);
 	uint64_t done = 7;
 	bool can = has_pre_fault(&w);
 	int r;
@@ -193,30 +172,13 @@ static void by_vcpu(void **state)
 	prefault_and_run(&setup, LENGTH);
 }
 
-static volatile sig_atomic_t signals;
-
-static void count(int number)
-{
-	(void)number;
-	signals++;
-}
-
-static void tick(long microseconds)
-{
-	const struct itimerval timer = { { 0, microseconds }, { 0, microseconds } };
-	struct sigaction action = { .sa_handler = count };
-
-	assert_int_equal(sigaction(SIGALRM, &action, NULL), 0);
-	assert_int_equal(setitimer(ITIMER_REAL, &timer, NULL), 0);
-}
-
 /* A signal makes KVM_PRE_FAULT_MEMORY return 0 in the middle, with the rest in its structure, or -EINTR before it did anything. */
 static void signals_stop_it_and_nothing_is_left_out(void **state)
 {
 	const struct setup setup = { .backing = GMEM_BACKING_MEMFD, .mechanism = GMEM_MECH_PRE_FAULT };
 	const struct gmem_prefault_opts opts = { .size = sizeof(opts), .mechanism = GMEM_MECH_PRE_FAULT };
 	struct world w = world_make(GMEM_BACKING_MEMFD, LENGTH);
-	struct gmem_vcpu *vcpu = open_vcpu(&w);
+	struct gmem_vcpu *vcpu = world_vcpu(&w);
 	const unsigned char *content = world_fill(&w);
 	uint64_t all = 0, done;
 	long before;
@@ -229,18 +191,17 @@ static void signals_stop_it_and_nothing_is_left_out(void **state)
 		gt_skip("no KVM_PRE_FAULT_MEMORY here (kernel 6.11, hardware paging)");
 	}
 	world_bind(&w, 0, 0, 0, LENGTH, 0);
-	signals = 0;
-	tick(1000);
+	world_tick(1000);
 	do {
 		r = gmem_prefault(w.mem, all, LENGTH - all, &done, &opts);
 		all += done;
 	} while (r == -EINTR);
-	tick(0);
+	world_tick(0);
 	assert_int_equal(r, 0);
 	assert_int_equal(all, LENGTH);
-	assert_true(signals > 0);
+	assert_true(world_ticks > 0);
 	assert_prefaulted(&w, GMEM_MECH_PRE_FAULT);
-	before = faults();
+	before = world_faults();
 	world_assert_guest_sees(&w, 0, content, LENGTH);
 	assert_no_faults(&setup, before);
 	gmem_vcpu_close(vcpu);

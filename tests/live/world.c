@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "world.h"
 
+#include <sys/resource.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include "content.h"
@@ -91,4 +93,40 @@ void world_assert_nothing_at(struct world *w, uint64_t gpa)
 	uint64_t word;
 
 	assert_false(guest_load(w->guest, gpa, &word));
+}
+
+struct gmem_vcpu *world_vcpu(struct world *w)
+{
+	struct gmem_vcpu *vcpu;
+
+	if (gmem_vcpu_open(w->vm, guest_vcpu(w->guest), &vcpu))
+		fail_msg("%s", gmem_last_error());
+	return vcpu;
+}
+
+long world_faults(void)
+{
+	struct rusage usage;
+
+	assert_int_equal(getrusage(RUSAGE_THREAD, &usage), 0);
+	return usage.ru_minflt;
+}
+
+volatile sig_atomic_t world_ticks;
+
+static void count_tick(int number)
+{
+	(void)number;
+	world_ticks++;
+}
+
+void world_tick(long microseconds)
+{
+	const struct itimerval timer = { { 0, microseconds }, { 0, microseconds } };
+	struct sigaction action = { .sa_handler = count_tick };
+
+	if (microseconds)
+		world_ticks = 0;
+	assert_int_equal(sigaction(SIGALRM, &action, NULL), 0);
+	assert_int_equal(setitimer(ITIMER_REAL, &timer, NULL), 0);
 }

@@ -5,6 +5,8 @@
 
 #include <gmem.h>
 
+#include <signal.h>
+
 #include "guest.h"
 
 #define MIB ((size_t)1 << 20)
@@ -36,5 +38,13 @@ unsigned char *world_fill(struct world *w);
 void world_assert_guest_sees(struct world *w, uint64_t gpa, const unsigned char *content, uint64_t length);
 /* Not memory there, for the guest. */
 void world_assert_nothing_at(struct world *w, uint64_t gpa);
+
+/* The guest's vCPU as the library has it. */
+struct gmem_vcpu *world_vcpu(struct world *w);
+/* Faults that this thread takes, those that KVM takes for its vCPU among them. */
+long world_faults(void);
+/* From now on a signal each time so many microseconds have passed; counts from 0. 0 = no more, and the count stays. */
+extern volatile sig_atomic_t world_ticks;
+void world_tick(long microseconds);
 
 #endif
