@@ -89,8 +89,8 @@ struct gmemi_untold {
 struct gmem_uffd {
 	struct gmem_vm *vm;
 	int fd;
-	atomic_uint claims; /* the program's, one for each memory watched, and the pager's */
-	atomic_uint users;  /* of these, the program's and the pager's */
+	atomic_uint claims;    /* the program's, one for each memory watched, and the pager's */
+	atomic_uint users;     /* of these, the program's and the pager's */
 	struct gmem **brought; /* memories that came with it: they go with the last user */
 	uint32_t brought_count;
 	bool user_mode, imported;
@@ -158,7 +158,7 @@ struct gmemi_region *gmemi_region_enter(struct gmem_uffd *uffd, struct gmemi_wat
 /* The one that the owner has at this address. */
 struct gmemi_region *gmemi_region_enter_at(struct gmem_uffd *uffd, uint64_t hva);
 /* The same of one that is remembered: false = it is gone. */
-bool gmemi_region_reenter(struct gmem_uffd *uffd, struct gmemi_region *region);
+bool gmemi_region_reenter(struct gmemi_region *region); /* no lock */
 void gmemi_region_leave(struct gmemi_region *region);
 void gmemi_region_claim(struct gmemi_region *region);
 void gmemi_region_release(struct gmemi_region *region);

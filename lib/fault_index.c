@@ -178,12 +178,15 @@ void gmemi_watched_let_go(struct gmemi_watched *watched)
 	gmemi_uffd_release(uffd);
 }
 
+/* Who ends a region marks it first, and then waits for those who are in it. */
 static bool enter(struct gmemi_region *region)
 {
-	if (atomic_load(&region->busy) & GMEMI_GONE)
-		return false;
-	atomic_fetch_add(&region->busy, 1);
-	return true;
+	uint32_t busy = atomic_load(&region->busy);
+
+	while (!(busy & GMEMI_GONE))
+		if (atomic_compare_exchange_weak(&region->busy, &busy, busy + 1))
+			return true;
+	return false;
 }
 
 struct gmemi_region *gmemi_region_enter(struct gmem_uffd *uffd, struct gmemi_watched *watched, uint64_t offset)
@@ -211,14 +214,9 @@ struct gmemi_region *gmemi_region_enter_at(struct gmem_uffd *uffd, uint64_t hva)
 	return region;
 }
 
-bool gmemi_region_reenter(struct gmem_uffd *uffd, struct gmemi_region *region)
+bool gmemi_region_reenter(struct gmemi_region *region)
 {
-	bool there;
-
-	pthread_mutex_lock(&uffd->index_lock);
-	there = enter(region);
-	pthread_mutex_unlock(&uffd->index_lock);
-	return there;
+	return enter(region);
 }
 
 void gmemi_region_leave(struct gmemi_region *region)

@@ -8,23 +8,23 @@
 #include "opts.h"
 #include "range.h"
 
-#define SHORTEST 256 /* nanoseconds: the end of the first bucket */
+#define SHORTEST UINT64_C(256) /* nanoseconds: the end of the first bucket */
 
 /* Bucket n ends at SHORTEST * 2^(n/2): two for each doubling. */
 static uint64_t end_of(uint32_t bucket)
 {
-	uint64_t power = (uint64_t)SHORTEST << bucket / 2;
+	uint64_t power = SHORTEST << bucket / 2;
 
 	return bucket % 2 ? power + power / 2 - power / 12 : power; /* the square root of 2, near enough */
 }
 
 void gmemi_uffd_count_latency(struct gmem_uffd *uffd, uint64_t ns)
 {
-	uint32_t bucket = 0;
+	uint32_t bucket = ns < SHORTEST ? 0 : 2 * (uint32_t)(__builtin_clzll(SHORTEST) - __builtin_clzll(ns)) + 1;
 
-	while (bucket < GMEM_LATENCY_BUCKETS - 1 && ns >= end_of(bucket))
+	if (bucket && bucket < GMEM_LATENCY_BUCKETS - 1 && ns >= end_of(bucket))
 		bucket++;
-	gmemi_count(&uffd->counters.latency[bucket], 1);
+	gmemi_count(&uffd->counters.latency[bucket < GMEM_LATENCY_BUCKETS ? bucket : GMEM_LATENCY_BUCKETS - 1], 1);
 }
 
 /* The end of the bucket below which `permille` of all lie. */

@@ -125,7 +125,7 @@ static void filled(struct gmemi_watch *watch, uint64_t offset, uint64_t length)
 		if (!region)
 			return;
 		offset = offset > region->offset ? offset : region->offset;
-		if (offset < end && gmemi_region_reenter(uffd, region)) {
+		if (offset < end && gmemi_region_reenter(region)) {
 			part = gmemi_min(end, region->offset + region->length) - offset;
 			gmemi_kernel_wake(uffd, region, offset, part);
 			gmemi_region_leave(region);

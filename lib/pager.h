@@ -237,7 +237,7 @@ void gmemi_request_drop_gone(struct gmemi_endpoint *endpoint); /* held */
 /* What is due by time: it may queue some. */
 void gmemi_request_run_due(struct gmemi_endpoint *endpoint, uint64_t now);
 /* Nothing is to come any more: of what somebody waits for, or, where nobody does, of all of it. The region may be gone. */
-bool gmemi_request_is_over(const struct gmemi_endpoint *endpoint, const struct gmemi_request *request); /* held */
+bool gmemi_request_is_over(const struct gmemi_request *request); /* held */
 /* Its source says no. */
 void gmemi_request_failed(struct gmemi_endpoint *endpoint, struct gmemi_request *request, int error); /* held, and given back */
 

@@ -62,7 +62,7 @@ static bool search(const struct gmemi_endpoint *endpoint, struct piece *piece)
 	uint64_t end = piece->offset + piece->length, skip;
 	bool found = false;
 
-	if (!gmemi_region_reenter(endpoint->uffd, piece->region))
+	if (!gmemi_region_reenter(piece->region))
 		return false;
 	while (!found && piece->offset < end) {
 		piece->length = end - piece->offset;
@@ -174,7 +174,7 @@ static struct gmemi_request *next_request(struct gmemi_endpoint *endpoint, uint6
 		nothing_left(endpoint, now);
 		return NULL;
 	}
-	if (!gmemi_region_reenter(endpoint->uffd, piece.region)) {
+	if (!gmemi_region_reenter(piece.region)) {
 		gmemi_request_put(endpoint, request);
 		gmemi_region_release(piece.region);
 		return NULL;
@@ -221,7 +221,7 @@ void gmemi_background_ahead(struct gmemi_endpoint *endpoint, struct gmemi_region
 {
 	uint64_t end, from;
 
-	if (!endpoint->ahead || !gmemi_region_reenter(endpoint->uffd, region))
+	if (!endpoint->ahead || !gmemi_region_reenter(region))
 		return;
 	end = gmemi_min(offset + endpoint->ahead, region->offset + region->length);
 	end = gmemi_round_down(end - region->offset, region->page_size) + region->offset;

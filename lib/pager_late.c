@@ -92,7 +92,7 @@ static void end_requests(const struct delivery *d)
 	pthread_mutex_lock(&d->endpoint->lock);
 	for (request = d->endpoint->pending; request; request = next) {
 		next = request->next;
-		if (!is_about(d, request) || !is_waiting(request) || !gmemi_request_is_over(d->endpoint, request))
+		if (!is_about(d, request) || !is_waiting(request) || !gmemi_request_is_over(request))
 			continue;
 		if (request->needed_length && !is_served(d, request)) { /* somebody has come while the pages were made */
 			request->state = GMEMI_REQUEST_RESOLVE;

@@ -48,7 +48,7 @@ static void poison(struct gmemi_endpoint *endpoint, const struct gmemi_request *
 	uint64_t done;
 	int r;
 
-	if (!gmemi_region_reenter(endpoint->uffd, request->region))
+	if (!gmemi_region_reenter(request->region))
 		return;
 	r = gmemi_region_resolve(endpoint->uffd, request->region, request->needed, request->needed_length, &wanted, &done);
 	if (r == 0) /* who waits for a page that was not empty any more */
@@ -104,7 +104,7 @@ static bool narrow(struct gmemi_endpoint *endpoint, struct gmemi_request *reques
 
 	if (!request->needed_length || request->length == page)
 		return false;
-	if (request->length == request->needed_length && gmemi_region_reenter(endpoint->uffd, request->region)) {
+	if (request->length == request->needed_length && gmemi_region_reenter(request->region)) {
 		gmemi_kernel_wake(endpoint->uffd, request->region, request->needed + page, request->needed_length - page);
 		gmemi_region_leave(request->region);
 		request->needed_length = page;
@@ -174,7 +174,7 @@ static int carry_out(struct gmemi_endpoint *endpoint, const struct attempt *atte
 	uint64_t done = 0;
 	int r;
 
-	if (!gmemi_region_reenter(endpoint->uffd, attempt->region))
+	if (!gmemi_region_reenter(attempt->region))
 		return -ENOENT; /* not watched any more: nobody waits */
 	r = gmemi_region_resolve(endpoint->uffd, attempt->region, attempt->offset, attempt->length, &attempt->wanted, &done);
 	gmemi_region_leave(attempt->region);
@@ -183,13 +183,13 @@ static int carry_out(struct gmemi_endpoint *endpoint, const struct attempt *atte
 	return r;
 }
 
-bool gmemi_request_is_over(const struct gmemi_endpoint *endpoint, const struct gmemi_request *request)
+bool gmemi_request_is_over(const struct gmemi_request *request)
 {
 	struct gmemi_region *region = request->region;
 	uint64_t offset = request->needed_length ? request->needed : request->offset;
 	uint64_t length = request->needed_length ? request->needed_length : request->length, empty;
 
-	if (!gmemi_region_reenter(endpoint->uffd, region))
+	if (!gmemi_region_reenter(region))
 		return true;
 	empty = gmemi_pagemap_count_empty(region->map, gmemi_region_page(region, offset), length / region->page_size);
 	gmemi_region_leave(region);
@@ -206,8 +206,7 @@ static void resolve_again(struct gmemi_endpoint *endpoint, struct gmemi_request 
 	if (!request->needed_length)
 		gmemi_request_end(endpoint, request); /* what was brought in is in the map */
 	else
-		again_at(endpoint, request,
-			 gmemi_request_is_over(endpoint, request) ? GMEMI_REQUEST_RESOLVE : GMEMI_REQUEST_RETRY, when);
+		again_at(endpoint, request, gmemi_request_is_over(request) ? GMEMI_REQUEST_RESOLVE : GMEMI_REQUEST_RETRY, when);
 	pthread_mutex_unlock(&endpoint->lock);
 }
 
@@ -315,7 +314,7 @@ static void take_answer(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint
 		gmemi_request_failed(endpoint, request, answer);
 	} else if (answer != GMEM_ANSWER_LATER) {
 		resolve(endpoint, request, answer == GMEM_ANSWER_ZERO ? GMEM_RESOLVE_ZERO : GMEM_RESOLVE_DATA, seat->buffer);
-	} else if (gmemi_request_is_over(endpoint, request)) { /* delivered before the source had said that it would */
+	} else if (gmemi_request_is_over(request)) { /* delivered before the source had said that it would */
 		resolve(endpoint, request, GMEM_RESOLVE_PRESENT, NULL);
 	} else if (request->early) {
 		gmemi_request_failed(endpoint, request, request->early);
@@ -448,7 +447,7 @@ static void run_one_due(struct gmemi_endpoint *endpoint, struct gmemi_request *r
 	enum gmemi_request_state state = request->state;
 
 	request->due = UINT64_MAX;
-	if (is_late(request, now) && state == GMEMI_REQUEST_LATER && gmemi_request_is_over(endpoint, request)) {
+	if (is_late(request, now) && state == GMEMI_REQUEST_LATER && gmemi_request_is_over(request)) {
 		request->state =
 			GMEMI_REQUEST_READING; /* discarded, populated or unregistered while the source took its time */
 		resolve(endpoint, request, GMEM_RESOLVE_PRESENT, NULL);
