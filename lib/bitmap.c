@@ -1,24 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "bitmap.h"
 
-static uint64_t mask_of(size_t bit)
-{
-	return UINT64_C(1) << (bit % 64);
-}
-
-void gmemi_bitmap_assign(uint64_t *words, size_t bit, bool value)
-{
-	if (value)
-		words[bit / 64] |= mask_of(bit);
-	else
-		words[bit / 64] &= ~mask_of(bit);
-}
-
-bool gmemi_bitmap_test(const uint64_t *words, size_t bit)
-{
-	return words[bit / 64] & mask_of(bit);
-}
-
 size_t gmemi_bitmap_run(const uint64_t *words, size_t bit, size_t end)
 {
 	uint64_t same = gmemi_bitmap_test(words, bit) ? UINT64_MAX : 0;

@@ -9,8 +9,24 @@
 
 #define GMEMI_BITMAP_WORDS(bits) (((bits) + 63) / 64)
 
-void gmemi_bitmap_assign(uint64_t *words, size_t bit, bool value);
-bool gmemi_bitmap_test(const uint64_t *words, size_t bit);
+static inline uint64_t gmemi_bitmap_mask(size_t bit)
+{
+	return UINT64_C(1) << (bit % 64);
+}
+
+static inline void gmemi_bitmap_assign(uint64_t *words, size_t bit, bool value)
+{
+	if (value)
+		words[bit / 64] |= gmemi_bitmap_mask(bit);
+	else
+		words[bit / 64] &= ~gmemi_bitmap_mask(bit);
+}
+
+static inline bool gmemi_bitmap_test(const uint64_t *words, size_t bit)
+{
+	return words[bit / 64] & gmemi_bitmap_mask(bit);
+}
+
 /* How many bits from `bit` on, below `end`, are the same as it. */
 size_t gmemi_bitmap_run(const uint64_t *words, size_t bit, size_t end);
 

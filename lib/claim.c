@@ -70,7 +70,8 @@ void gmemi_claim_drop(struct gmemi_claims *claims, struct gmemi_claim *claim)
 		link = &(*link)->next;
 	*link = claim->next;
 	heard = claims->waiting;
-	atomic_fetch_add(&claims->drops, 1);
+	atomic_store_explicit(&claims->drops, atomic_load_explicit(&claims->drops, memory_order_relaxed) + 1,
+			      memory_order_relaxed); /* the lock is held by whoever changes it */
 	pthread_mutex_unlock(&claims->lock);
 	if (heard)
 		gmemi_sys_wake(&claims->drops);

@@ -84,7 +84,6 @@ static void end(struct gmem_uffd *uffd)
 	gmemi_free(uffd->brought);
 	pthread_mutex_destroy(&uffd->register_lock);
 	pthread_mutex_destroy(&uffd->index_lock);
-	gmemi_gate_end(&uffd->events);
 	pthread_mutex_destroy(&uffd->listener_lock);
 	gmemi_free(uffd);
 	gmemi_vm_release(vm);

@@ -13,7 +13,7 @@ static void mark_filled(const struct gmemi_job *job, size_t page, size_t pages)
 
 static size_t pages_of(const struct gmemi_job *job, uint64_t bytes)
 {
-	return (size_t)(bytes / job->region->page_size);
+	return (size_t)gmemi_region_pages(job->region, bytes);
 }
 
 /* Huge pages cannot be made of nothing: the file gets them, where it has none, and whoever waits finds them there. */

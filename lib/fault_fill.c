@@ -152,7 +152,7 @@ static int publish_copies(struct gmemi_job *job, size_t page, size_t pages, size
 	if (!*lost)
 		r = gmemi_kernel_copy_new(job->uffd, job->region, gmemi_job_offset(job, page), gmemi_job_bytes(job, run),
 					  gmemi_job_data(job, page), &bytes);
-	*done = (size_t)(bytes / job->region->page_size);
+	*done = (size_t)gmemi_region_pages(job->region, bytes);
 	gmemi_pagemap_set(job->region->map, gmemi_job_page(job, page), *done, GMEMI_PAGE_FILLED);
 	gmemi_gate_leave(&job->uffd->events);
 	if (*lost)
@@ -174,7 +174,7 @@ static int publish(struct gmemi_job *job, size_t page, size_t pages, size_t *don
 		r = gmemi_kernel_continue(job->uffd, job->region, gmemi_job_offset(job, page), gmemi_job_bytes(job, marked),
 					  &bytes);
 	gmemi_gate_leave(&job->uffd->events);
-	*done = (size_t)(bytes / job->region->page_size);
+	*done = (size_t)gmemi_region_pages(job->region, bytes);
 	*lost = r == 0 && marked < pages;
 	return r;
 }

@@ -79,7 +79,7 @@ uint64_t gmemi_uffd_remaining(struct gmem_uffd *uffd)
 		if (!region)
 			continue;
 		bytes += region->page_size *
-			 gmemi_pagemap_count_empty(region->map, region->map_first, region->length / region->page_size);
+			 gmemi_pagemap_count_empty(region->map, region->map_first, gmemi_region_pages(region, region->length));
 		gmemi_region_leave(region);
 	}
 }
@@ -102,7 +102,7 @@ int gmem_uffd_query(const struct gmem_uffd *uffd, struct gmem_uffd_info *info)
 		.ranges = get(&uffd->ranges),
 		.length = get(&uffd->length),
 		.remaining = gmemi_uffd_remaining((struct gmem_uffd *)(uintptr_t)uffd),
-		.faults = get(&c->faults),
+		.faults = get(&c->missing) + get(&c->minor),
 		.missing = get(&c->missing),
 		.minor = get(&c->minor),
 		.write = get(&c->write),

@@ -117,7 +117,15 @@ static int attempt_all(struct attempt *attempt, uint64_t start, uint64_t length,
 /* What a view has of a range. */
 struct part {
 	uint64_t offset, length, hva;
+	bool more; /* another view has something too */
 };
+
+static const struct gmemi_view *first_over(const struct gmemi_view *view, uint64_t offset, uint64_t length)
+{
+	while (view && !gmemi_range_overlaps(view->offset, view->length, offset, length))
+		view = view->next;
+	return view;
+}
 
 /* Number `index` of them: false past the last. */
 static bool part_of(struct gmem_uffd *uffd, const struct gmemi_region *region, uint32_t index, uint64_t offset, uint64_t length,
@@ -126,13 +134,14 @@ static bool part_of(struct gmem_uffd *uffd, const struct gmemi_region *region, u
 	const struct gmemi_view *view;
 
 	pthread_mutex_lock(&uffd->index_lock);
-	for (view = region->views; view; view = view->next)
-		if (gmemi_range_overlaps(view->offset, view->length, offset, length) && index-- == 0)
-			break;
+	view = first_over(region->views, offset, length);
+	while (view && index--)
+		view = first_over(view->next, offset, length);
 	if (view) {
 		part->offset = view->offset > offset ? view->offset : offset;
 		part->length = gmemi_min(offset + length, view->offset + view->length) - part->offset;
 		part->hva = view->hva + (part->offset - view->offset);
+		part->more = first_over(view->next, offset, length) != NULL;
 	}
 	pthread_mutex_unlock(&uffd->index_lock);
 	return view;
@@ -142,16 +151,16 @@ static bool part_of(struct gmem_uffd *uffd, const struct gmemi_region *region, u
 static int attempt_to_the_end(struct attempt *attempt, const struct gmemi_region *region, uint64_t offset, uint64_t length,
 			      uint64_t *done, uint64_t *there)
 {
-	struct part part, other;
+	struct part part = { .more = true };
 	uint64_t did;
 
 	*done = *there = 0;
-	for (uint32_t i = 0; part_of(attempt->uffd, region, i, offset, length, &part); i++) {
+	for (uint32_t i = 0; part.more && part_of(attempt->uffd, region, i, offset, length, &part); i++) {
 		int r = attempt_all(attempt, part.hva, part.length, region->page_size, &did, there);
 
 		if (r == 0)
 			continue;
-		if (r == -EFAULT || (i == 0 && !part_of(attempt->uffd, region, 1, offset, length, &other)))
+		if (r == -EFAULT || (i == 0 && !part.more))
 			*done = part.offset - offset + did;
 		return r;
 	}
@@ -179,7 +188,7 @@ int gmemi_kernel_continue(struct gmem_uffd *uffd, struct gmemi_region *region, u
 	uint64_t there = 0;
 	int r = attempt_in_views(&attempt, region, offset, length, done, &there);
 
-	gmemi_count(&uffd->counters.duplicate, there / region->page_size);
+	gmemi_count(&uffd->counters.duplicate, gmemi_region_pages(region, there));
 	return r;
 }
 
@@ -192,7 +201,7 @@ int gmemi_kernel_poison(struct gmem_uffd *uffd, struct gmemi_region *region, uin
 	if (r == -EINVAL || r == -ENOTTY)
 		return gmemi_refuse(-EOPNOTSUPP,
 				    "this kernel, or this endpoint, cannot poison pages: UFFDIO_POISON came with 6.6");
-	gmemi_count(&uffd->counters.poisoned, (*done - there) / region->page_size);
+	gmemi_count(&uffd->counters.poisoned, gmemi_region_pages(region, *done - there));
 	return r;
 }
 

@@ -78,7 +78,6 @@ static void count_fault(struct gmem_uffd *uffd, uint64_t flags)
 		gmemi_count(&c->protect, 1);
 		return;
 	}
-	gmemi_count(&c->faults, 1);
 	gmemi_count(flags & UFFDI_FAULT_MINOR ? &c->minor : &c->missing, 1);
 	if (flags & UFFDI_FAULT_WRITE)
 		gmemi_count(&c->write, 1);
@@ -158,7 +157,7 @@ static bool mark_removed(struct gmem_uffd *uffd, uint64_t *start, uint64_t end)
 		*start = from + length;
 		whole_pages(view, &from, &length);
 		offset = view->offset + (from - view->hva);
-		gmemi_pagemap_set(view->region->map, gmemi_region_page(view->region, offset), length / view->region->page_size,
+		gmemi_pagemap_set(view->region->map, gmemi_region_page(view->region, offset), gmemi_region_pages(view->region, length),
 				  GMEMI_PAGE_DISCARDED);
 		gmemi_count(&uffd->counters.removed, length);
 	}
@@ -266,7 +265,7 @@ static int tell_part(struct gmem_uffd *uffd, uint64_t start, uint64_t end, enum 
 static int poison_empty(int child, const struct gmemi_view *view)
 {
 	const struct gmemi_region *region = view->region;
-	uint64_t page = gmemi_region_page(region, view->offset), end = page + view->length / region->page_size;
+	uint64_t page = gmemi_region_page(region, view->offset), end = page + gmemi_region_pages(region, view->length);
 	uint64_t hva = view->hva;
 	int r = 0;
 

@@ -137,11 +137,11 @@ static int set_up_map(struct gmemi_region *region, const struct gmem *mem)
 {
 	if (mem) {
 		region->map = mem->map;
-		region->map_first = region->offset / region->page_size;
+		region->map_first = gmemi_region_pages(region, region->offset);
 		return 0;
 	}
 	region->own_map = true;
-	return gmemi_pagemap_create_here(region->length / region->page_size, &region->map);
+	return gmemi_pagemap_create_here(gmemi_region_pages(region, region->length), &region->map);
 }
 
 /* Where the guest has it, if all of it is in one memslot. */
@@ -164,6 +164,7 @@ static struct gmemi_region *new_region(struct gmem *mem, uint64_t offset, uint64
 	region->length = length;
 	region->content = opts->flags & GMEM_REGISTER_CONTENT ? opts->content : offset;
 	region->page_size = mem ? mem->page_size : opts->page_size;
+	region->page_shift = (uint32_t)__builtin_ctzll(region->page_size);
 	region->protects = opts->flags & GMEM_REGISTER_WRITE_PROTECT;
 	region->peer = opts->flags & GMEM_REGISTER_BY_PEER;
 	region->gpa = region->peer ? opts->gpa : gpa_of(mem, offset, length);

@@ -126,7 +126,7 @@ static int poison(struct gmemi_job *job, size_t *done)
 
 		if (state == GMEMI_PAGE_EMPTY)
 			r = gmemi_kernel_poison(job->uffd, job->region, gmemi_job_offset(job, *done), bytes, &bytes);
-		*done += (size_t)(bytes / job->region->page_size);
+		*done += (size_t)gmemi_region_pages(job->region, bytes);
 	}
 	return r;
 }
@@ -150,6 +150,20 @@ static int do_job(struct gmemi_job *job, size_t *done)
 	return r;
 }
 
+/* Most are of one page, and bits of pages that it has not got are not looked at. */
+static void begin(struct gmemi_job *job, struct gmem_uffd *uffd, struct gmemi_region *region, uint64_t offset, size_t pages)
+{
+	size_t words = GMEMI_BITMAP_WORDS(pages);
+
+	job->uffd = uffd;
+	job->region = region;
+	job->offset = offset;
+	job->pages = pages;
+	job->fills = false;
+	for (size_t i = 0; i < words; i++)
+		job->fresh[i] = job->zeroed[i] = job->copied[i] = 0;
+}
+
 int gmemi_region_resolve(struct gmem_uffd *uffd, struct gmemi_region *region, uint64_t offset, uint64_t length,
 			 const struct gmemi_wanted *wanted, uint64_t *done)
 {
@@ -158,10 +172,11 @@ int gmemi_region_resolve(struct gmem_uffd *uffd, struct gmemi_region *region, ui
 
 	*done = 0;
 	while (r == 0 && *done < length) {
-		struct gmemi_job job = { .uffd = uffd, .region = region, .wanted = wanted, .offset = offset + *done };
+		struct gmemi_job job;
 		size_t did = 0;
 
-		job.pages = (size_t)(gmemi_min(length - *done, most) / region->page_size);
+		begin(&job, uffd, region, offset + *done, (size_t)gmemi_region_pages(region, gmemi_min(length - *done, most)));
+		job.wanted = wanted;
 		job.data = wanted->how == GMEM_RESOLVE_DATA ? wanted->data + *done : NULL;
 		r = do_job(&job, &did);
 		*done += gmemi_job_bytes(&job, did);

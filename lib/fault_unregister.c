@@ -29,7 +29,7 @@ static bool leaves_zeros(struct gmem_uffd *uffd, const struct gmemi_region *regi
 	pthread_mutex_lock(&uffd->index_lock);
 	for (const struct gmemi_view *view = region->views; view && !empty; view = view->next)
 		empty = gmemi_pagemap_count_empty(region->map, gmemi_region_page(region, view->offset),
-						  view->length / region->page_size);
+						  gmemi_region_pages(region, view->length));
 	pthread_mutex_unlock(&uffd->index_lock);
 	return empty;
 }

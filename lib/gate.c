@@ -31,12 +31,6 @@ void gmemi_gate_begin_mutex(pthread_mutex_t *mutex)
 void gmemi_gate_begin(struct gmemi_gate *gate)
 {
 	atomic_init(&gate->state, 0);
-	gmemi_gate_begin_mutex(&gate->closing);
-}
-
-void gmemi_gate_end(struct gmemi_gate *gate)
-{
-	pthread_mutex_destroy(&gate->closing);
 }
 
 static void pause_for_a_moment(void)
@@ -72,7 +66,8 @@ static void wake(struct gmemi_gate *gate)
 	gmemi_sys_wake(&gate->state);
 }
 
-void gmemi_gate_enter(struct gmemi_gate *gate)
+/* Adds this to the state once it is not closed. */
+static void pass_to(struct gmemi_gate *gate, uint32_t what)
 {
 	uint32_t state = atomic_load_explicit(&gate->state, memory_order_relaxed);
 
@@ -80,11 +75,16 @@ void gmemi_gate_enter(struct gmemi_gate *gate)
 		if (state & CLOSED) {
 			wait_until_clear(gate, CLOSED);
 			state = atomic_load_explicit(&gate->state, memory_order_relaxed);
-		} else if (atomic_compare_exchange_weak_explicit(&gate->state, &state, state + 1, memory_order_acquire,
+		} else if (atomic_compare_exchange_weak_explicit(&gate->state, &state, state + what, memory_order_acquire,
 								 memory_order_relaxed)) {
 			return;
 		}
 	}
+}
+
+void gmemi_gate_enter(struct gmemi_gate *gate)
+{
+	pass_to(gate, 1);
 }
 
 void gmemi_gate_leave(struct gmemi_gate *gate)
@@ -97,8 +97,7 @@ void gmemi_gate_leave(struct gmemi_gate *gate)
 
 void gmemi_gate_close(struct gmemi_gate *gate)
 {
-	pthread_mutex_lock(&gate->closing);
-	atomic_fetch_or_explicit(&gate->state, CLOSED, memory_order_acquire);
+	pass_to(gate, CLOSED);
 	wait_until_clear(gate, INSIDE);
 }
 
@@ -108,5 +107,4 @@ void gmemi_gate_open(struct gmemi_gate *gate)
 
 	if (before & ASLEEP)
 		wake(gate);
-	pthread_mutex_unlock(&gate->closing);
 }

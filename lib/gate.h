@@ -8,17 +8,15 @@
 #include <stdint.h>
 
 struct gmemi_gate {
-	_Atomic uint32_t state;  /* who are inside, and marks */
-	pthread_mutex_t closing; /* one at a time */
+	_Atomic uint32_t state; /* who are inside, and marks */
 };
 
 void gmemi_gate_begin(struct gmemi_gate *gate);
-void gmemi_gate_end(struct gmemi_gate *gate);
 
-/* Waits while it is closed: whoever closes it comes first, however many enter. */
+/* Waits while it is closed: who closes it comes before those who come to enter. */
 void gmemi_gate_enter(struct gmemi_gate *gate);
 void gmemi_gate_leave(struct gmemi_gate *gate);
-/* Waits until all have left. What they did is seen, and what is done until it is opened is seen by who enters. */
+/* One at a time; waits until all have left. What they did is seen, and what is done until it is opened is seen by who enters. */
 void gmemi_gate_close(struct gmemi_gate *gate);
 void gmemi_gate_open(struct gmemi_gate *gate);
 

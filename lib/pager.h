@@ -174,7 +174,7 @@ uint64_t gmemi_endpoint_empty(struct gmem_uffd *uffd);
 void gmemi_endpoint_orphaned(struct gmemi_endpoint *endpoint);
 void gmemi_endpoint_changed(struct gmemi_endpoint *endpoint);
 /* Pages came to be there: it is looked soon whether those were the last. */
-void gmemi_endpoint_came(struct gmemi_endpoint *endpoint);
+void gmemi_endpoint_came(struct gmemi_endpoint *endpoint); /* held */
 /* Looks, if it is time. */
 void gmemi_endpoint_look(struct gmemi_endpoint *endpoint, uint64_t now);
 /* A thread is woken for events only when they come (with EPOLLET: else each would wake another thread for nothing): those that
@@ -203,9 +203,16 @@ int gmemi_wait_add(const struct gmemi_endpoint *endpoint);
 void gmemi_wait_remove(const struct gmemi_endpoint *endpoint);
 int gmemi_wait_rearm(const struct gmemi_endpoint *endpoint); /* takes it */
 
-/* pager_fault.c: reads events of the endpoint and serves them. How many. Not drained: there may be more, and nobody will be
- * woken for those. */
-int gmemi_endpoint_serve(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, bool *drained);
+/* pager_fault.c */
+#define GMEMI_SPARES 8 /* and events of one endpoint that a thread takes at a time, when it is the only one */
+/* Requests that a thread keeps for the next faults of one endpoint. */
+struct gmemi_spares {
+	struct gmemi_request *requests[GMEMI_SPARES];
+	uint32_t count;
+};
+/* Reads events of the endpoint and serves them. How many. Not drained: there may be more, and nobody will be woken for those. */
+int gmemi_endpoint_serve(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, struct gmemi_spares *spares, bool *drained);
+void gmemi_endpoint_put_spares(struct gmemi_endpoint *endpoint, struct gmemi_spares *spares);
 
 /* pager_list.c, pager_request.c: the endpoint's lock is held where it says so */
 struct gmemi_request *gmemi_request_get(struct gmemi_endpoint *endpoint);               /* held */
@@ -220,11 +227,11 @@ void gmemi_request_need(struct gmemi_endpoint *endpoint, struct gmemi_request *r
 struct gmemi_request *gmemi_request_at(const struct gmemi_endpoint *endpoint, const struct gmemi_region *region,
 				       uint64_t offset, uint64_t length);               /* held */
 void gmemi_request_end(struct gmemi_endpoint *endpoint, struct gmemi_request *request); /* held */
-/* Asks the source, if it answers at once; else the request is queued. */
+/* Asks the source, if it answers at once; else the request is queued. The caller has claimed the region. */
 void gmemi_request_try(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint,
 		       struct gmemi_request *request); /* held, and given back */
 /* Maps what is there for whoever waits. */
-void gmemi_request_present(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, struct gmemi_request *request);
+void gmemi_request_present(struct gmemi_endpoint *endpoint, struct gmemi_request *request); /* held, and given back */
 /* Perhaps: whoever queues one looks himself. No lock. */
 static inline bool gmemi_request_is_queued(const struct gmemi_endpoint *endpoint)
 {

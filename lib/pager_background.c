@@ -41,7 +41,7 @@ static bool cut(const struct gmemi_endpoint *endpoint, struct piece *piece, uint
 	const struct gmemi_request *other;
 	enum gmemi_page_state state;
 
-	run = gmemi_pagemap_run(region->map, first, first + piece->length / page, &state) * page;
+	run = gmemi_pagemap_run(region->map, first, first + gmemi_region_pages(region, piece->length), &state) * page;
 	*skip = run;
 	if (state != GMEMI_PAGE_EMPTY)
 		return false;
@@ -161,7 +161,7 @@ static void pay(struct gmemi_endpoint *endpoint, uint64_t bytes, uint64_t now)
 	endpoint->background_due = due;
 }
 
-/* The lock is held. NULL: nothing to do, or no request to do it with. */
+/* The lock is held. Its region is claimed for the caller. NULL: nothing to do, or no request to do it with. */
 static struct gmemi_request *next_request(struct gmemi_endpoint *endpoint, uint64_t now, uint64_t *content)
 {
 	struct gmemi_request *request = gmemi_request_get(endpoint);
@@ -183,7 +183,6 @@ static struct gmemi_request *next_request(struct gmemi_endpoint *endpoint, uint6
 	gmemi_request_begin(endpoint, request, piece.region, piece.offset, piece.length, now);
 	*content = piece.region->content + (piece.offset - piece.region->offset);
 	gmemi_region_leave(piece.region);
-	gmemi_region_release(piece.region);
 	pay(endpoint, piece.length, now);
 	return request;
 }
@@ -191,6 +190,7 @@ static struct gmemi_request *next_request(struct gmemi_endpoint *endpoint, uint6
 void gmemi_background_step(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, uint64_t now)
 {
 	struct gmemi_request *request = NULL;
+	struct gmemi_region *region;
 	uint64_t content;
 
 	pthread_mutex_lock(&endpoint->lock);
@@ -200,7 +200,9 @@ void gmemi_background_step(struct gmemi_seat *seat, struct gmemi_endpoint *endpo
 		pthread_mutex_unlock(&endpoint->lock);
 		return;
 	}
+	region = request->region;
 	gmemi_request_try(seat, endpoint, request); /* gives the lock back */
+	gmemi_region_release(region);
 	if (gmemi_aligned(content, ADVICE))
 		gmemi_source_advise(endpoint->source, content + ADVICE, ADVICE);
 	gmemi_request_run_queue(seat, endpoint);
@@ -211,7 +213,7 @@ static uint64_t end_of_empty(const struct gmemi_region *region, uint64_t from, u
 {
 	uint64_t first = gmemi_region_page(region, from);
 	enum gmemi_page_state state;
-	uint64_t run = gmemi_pagemap_run(region->map, first, first + (end - from) / region->page_size, &state);
+	uint64_t run = gmemi_pagemap_run(region->map, first, first + gmemi_region_pages(region, end - from), &state);
 
 	return state == GMEMI_PAGE_EMPTY ? from + run * region->page_size : from;
 }

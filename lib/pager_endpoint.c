@@ -112,7 +112,7 @@ struct gmemi_past gmemi_endpoint_past(const struct gmemi_endpoint *endpoint)
 	const struct gmemi_fault_counters *c = &endpoint->uffd->counters;
 
 	return (struct gmemi_past){
-		.faults = atomic_load(&c->faults) - endpoint->before.faults,
+		.faults = atomic_load(&c->missing) + atomic_load(&c->minor) - endpoint->before.faults,
 		.bytes = atomic_load(&c->bytes) - endpoint->before.bytes,
 		.poisoned = atomic_load(&c->poisoned) - endpoint->before.poisoned,
 	};
@@ -247,12 +247,10 @@ uint64_t gmemi_endpoint_empty(struct gmem_uffd *uffd)
 /* Counting what is empty costs time, and pages are also discarded, and populated, without a word to the pager. */
 void gmemi_endpoint_came(struct gmemi_endpoint *endpoint)
 {
-	pthread_mutex_lock(&endpoint->lock);
 	if (endpoint->look_due == UINT64_MAX && !endpoint->complete) {
 		endpoint->look_due = gmemi_sys_now() + LOOK_EVERY;
 		gmemi_pager_want(endpoint, endpoint->look_due);
 	}
-	pthread_mutex_unlock(&endpoint->lock);
 }
 
 void gmemi_endpoint_look(struct gmemi_endpoint *endpoint, uint64_t now)

@@ -6,7 +6,6 @@
 #include "range.h"
 #include "sys.h"
 
-#define BATCH 8 /* events of one endpoint that a thread takes at a time, when it is the only one */
 #define SCATTERED (UINT64_C(16) << 10)
 #define SEQUENTIAL (UINT64_C(64) << 10)
 #define READ_AGAIN UINT64_C(5000000) /* nanoseconds after events that cannot be read */
@@ -58,13 +57,11 @@ static bool is_empty(const struct gmemi_region *region, uint64_t offset)
 static struct window cut(const struct gmemi_region *region, uint64_t offset, struct window wanted)
 {
 	uint64_t start = offset, end = wanted.offset + wanted.length, limit = region->offset + region->length,
-		 page = region->page_size;
+		 page = region->page_size, first = gmemi_region_page(region, offset);
 	enum gmemi_page_state state;
 
 	end = end < offset + page ? offset + page : gmemi_min(end, limit);
-	end = offset + (end - offset) / page * page;
-	end = offset + page * gmemi_pagemap_run(region->map, gmemi_region_page(region, offset),
-						gmemi_region_page(region, offset) + (end - offset) / page, &state);
+	end = offset + page * gmemi_pagemap_run(region->map, first, first + gmemi_region_pages(region, end - offset), &state);
 	while (start > region->offset && start >= wanted.offset + page && is_empty(region, start - page))
 		start -= page;
 	return (struct window){ start, end - start };
@@ -128,13 +125,15 @@ static void bring_in(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, s
 	endpoint->cursor = fault->hva;
 	endpoint->complete = false;
 	gmemi_background_resume(endpoint, now);
+	gmemi_region_claim(region);
 	gmemi_region_leave(region);
 	gmemi_request_try(seat, endpoint, request); /* gives the lock back */
 	gmemi_background_ahead(endpoint, region, window.offset + window.length);
+	gmemi_region_release(region);
 }
 
 /* What the map has an answer for. The region is entered, and left here. */
-static void show(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, struct gmemi_region *region,
+static void show(struct gmemi_endpoint *endpoint, struct gmemi_region *region,
 		 const struct gmem_fault *fault, struct gmemi_request *request, uint64_t now)
 {
 	struct window window;
@@ -146,7 +145,7 @@ static void show(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, struc
 	request->along = along;
 	gmemi_request_need(endpoint, request, fault->offset, region->page_size, now);
 	gmemi_region_leave(region);
-	gmemi_request_present(seat, endpoint, request); /* gives the lock back */
+	gmemi_request_present(endpoint, request); /* gives the lock back */
 }
 
 static void give_back(struct gmemi_endpoint *endpoint, struct gmemi_request *request)
@@ -166,12 +165,10 @@ static void serve_page(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint,
 		give_back(endpoint, request);
 		return;
 	}
-	gmemi_region_claim(region);
 	if (is_empty(region, fault->offset))
 		bring_in(seat, endpoint, region, fault, request, now);
 	else
-		show(seat, endpoint, region, fault, request, now);
-	gmemi_region_release(region);
+		show(endpoint, region, fault, request, now);
 }
 
 /* The program looks, then whoever writes may. Where the address space is changing, which may be for an event that is still to be
@@ -193,24 +190,27 @@ static void serve_protected(struct gmemi_endpoint *endpoint, const struct gmem_f
 
 /* --- events ------------------------------------------------------------------------------------------------------------- */
 
-/* Before events are read there is a request for each: none may be lost. */
-static uint32_t get_requests(struct gmemi_endpoint *endpoint, struct gmemi_request **requests, uint32_t most)
+/* Before events are read there is a request for each: none may be lost. As many are taken as there is room for, so that the lock
+ * is not taken for each. */
+static uint32_t get_spares(struct gmemi_endpoint *endpoint, struct gmemi_spares *spares, uint32_t wanted)
 {
-	uint32_t count = 0;
-
+	if (spares->count >= wanted)
+		return wanted;
 	pthread_mutex_lock(&endpoint->lock);
-	while (count < most && (requests[count] = gmemi_request_get(endpoint)))
-		count++;
-	endpoint->deaf = endpoint->deaf || count == 0;
+	while (spares->count < GMEMI_SPARES && (spares->requests[spares->count] = gmemi_request_get(endpoint)))
+		spares->count++;
+	endpoint->deaf = endpoint->deaf || spares->count == 0;
 	pthread_mutex_unlock(&endpoint->lock);
-	return count;
+	return spares->count < wanted ? spares->count : wanted;
 }
 
-static void put_requests(struct gmemi_endpoint *endpoint, struct gmemi_request **requests, uint32_t count)
+void gmemi_endpoint_put_spares(struct gmemi_endpoint *endpoint, struct gmemi_spares *spares)
 {
+	if (!spares->count)
+		return;
 	pthread_mutex_lock(&endpoint->lock);
-	while (count)
-		gmemi_request_put(endpoint, requests[--count]);
+	while (spares->count)
+		gmemi_request_put(endpoint, spares->requests[--spares->count]);
 	gmemi_endpoint_hear_again(endpoint);
 	pthread_mutex_unlock(&endpoint->lock);
 }
@@ -228,38 +228,32 @@ static void cannot_read(struct gmemi_endpoint *endpoint, int error)
 	gmemi_pager_want(endpoint, gmemi_sys_now() + READ_AGAIN);
 }
 
-/* How many of the events took a request. */
-static uint32_t serve_events(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, const struct gmem_fault *faults,
-			     int count, struct gmemi_request **requests)
+static void serve_events(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, const struct gmem_fault *faults, int count,
+			 struct gmemi_spares *spares)
 {
 	uint64_t now = gmemi_sys_now();
-	uint32_t used = 0;
 
 	for (int i = 0; i < count; i++) {
 		if (faults[i].kind == GMEM_FAULT_PAGE) {
 			gmemi_seat_saw(seat, faults[i].thread);
-			serve_page(seat, endpoint, &faults[i], requests[used++], now);
+			serve_page(seat, endpoint, &faults[i], spares->requests[--spares->count], now);
 		} else if (faults[i].kind == GMEM_FAULT_PROTECTED) {
 			serve_protected(endpoint, &faults[i]);
 		}
 	}
-	return used;
 }
 
-int gmemi_endpoint_serve(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, bool *drained)
+int gmemi_endpoint_serve(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, struct gmemi_spares *spares, bool *drained)
 {
-	struct gmemi_request *requests[BATCH];
-	struct gmem_fault faults[BATCH];
+	struct gmem_fault faults[GMEMI_SPARES];
 	/* Of several threads each takes one: the next may be better off with another. */
-	uint32_t count = get_requests(endpoint, requests, endpoint->pager->threads > 1 ? 1 : seat->batch + 1), used = 0;
+	uint32_t count = get_spares(endpoint, spares, endpoint->pager->threads > 1 ? 1 : seat->batch + 1);
 	int got = count ? gmemi_uffd_read(endpoint->uffd, faults, count) : 0;
 
-	seat->batch = got < BATCH && got > 0 ? (uint32_t)got : seat->batch; /* no more are got ready than come */
+	seat->batch = got < GMEMI_SPARES && got > 0 ? (uint32_t)got : seat->batch; /* no more are got ready than come */
 	*drained = got < (int)count || count == 0; /* without a request nothing is read before there is one */
 	if (got > 0)
-		used = serve_events(seat, endpoint, faults, got, requests);
-	if (used < count)
-		put_requests(endpoint, requests + used, count - used);
+		serve_events(seat, endpoint, faults, got, spares);
 	if (got < 0)
 		cannot_read(endpoint, got);
 	return got > 0 ? got : 0;

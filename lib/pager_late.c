@@ -67,8 +67,11 @@ static int make_pages(const struct delivery *d)
 			r = 0;
 		}
 	}
-	if (done)
+	if (done) {
+		pthread_mutex_lock(&d->endpoint->lock);
 		gmemi_endpoint_came(d->endpoint);
+		pthread_mutex_unlock(&d->endpoint->lock);
+	}
 	return r;
 }
 

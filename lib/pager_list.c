@@ -29,6 +29,7 @@ void gmemi_request_begin(struct gmemi_endpoint *endpoint, struct gmemi_request *
 	*request = (struct gmemi_request){
 		.next = endpoint->pending,
 		.region = region,
+		.mem = region->watched->mem,
 		.offset = offset,
 		.length = length,
 		.since = now,
@@ -37,7 +38,6 @@ void gmemi_request_begin(struct gmemi_endpoint *endpoint, struct gmemi_request *
 		.serial = request->serial,
 		.state = GMEMI_REQUEST_READING,
 	};
-	request->mem = region->watched->mem;
 	gmemi_region_claim(region);
 	endpoint->pending = request;
 	endpoint->background++;

@@ -165,21 +165,19 @@ static struct attempt attempt_of(struct gmemi_request *request, enum gmem_resolv
 						.along = request->along };
 	attempt.offset = alone ? request->needed : request->offset;
 	attempt.length = alone ? request->needed_length : request->length;
-	gmemi_region_claim(attempt.region);
 	return attempt;
 }
 
-static int carry_out(struct gmemi_endpoint *endpoint, const struct attempt *attempt)
+static int carry_out(struct gmemi_endpoint *endpoint, const struct attempt *attempt, uint64_t *done)
 {
-	uint64_t done = 0;
 	int r;
+
+	*done = 0;
 
 	if (!gmemi_region_reenter(attempt->region))
 		return -ENOENT; /* not watched any more: nobody waits */
-	r = gmemi_region_resolve(endpoint->uffd, attempt->region, attempt->offset, attempt->length, &attempt->wanted, &done);
+	r = gmemi_region_resolve(endpoint->uffd, attempt->region, attempt->offset, attempt->length, &attempt->wanted, done);
 	gmemi_region_leave(attempt->region);
-	if (done)
-		gmemi_endpoint_came(endpoint);
 	return r;
 }
 
@@ -191,7 +189,7 @@ bool gmemi_request_is_over(const struct gmemi_request *request)
 
 	if (!gmemi_region_reenter(region))
 		return true;
-	empty = gmemi_pagemap_count_empty(region->map, gmemi_region_page(region, offset), length / region->page_size);
+	empty = gmemi_pagemap_count_empty(region->map, gmemi_region_page(region, offset), gmemi_region_pages(region, length));
 	gmemi_region_leave(region);
 	return empty == 0;
 }
@@ -233,7 +231,7 @@ static bool settle(struct gmemi_endpoint *endpoint, const struct attempt *attemp
 	return false;
 }
 
-/* The lock is held, and given back. */
+/* The lock is held, and given back. The caller has claimed the region: the request may end meanwhile. */
 static void resolve(struct gmemi_endpoint *endpoint, struct gmemi_request *request, enum gmem_resolve how,
 		    const unsigned char *data)
 {
@@ -242,7 +240,8 @@ static void resolve(struct gmemi_endpoint *endpoint, struct gmemi_request *reque
 
 	pthread_mutex_unlock(&endpoint->lock);
 	while (more) {
-		int r = carry_out(endpoint, &attempt);
+		uint64_t done;
+		int r = carry_out(endpoint, &attempt, &done);
 
 		if (r == -ESRCH) {
 			gmemi_tolerated();
@@ -250,20 +249,25 @@ static void resolve(struct gmemi_endpoint *endpoint, struct gmemi_request *reque
 			r = -ENOENT;
 		}
 		pthread_mutex_lock(&endpoint->lock);
+		if (done)
+			gmemi_endpoint_came(endpoint);
 		more = request->serial == attempt.serial;
 		if (more)
 			more = settle(endpoint, &attempt, r, &next);
 		else
 			pthread_mutex_unlock(&endpoint->lock);
-		gmemi_region_release(attempt.region);
 		attempt = next;
 	}
 }
 
-void gmemi_request_present(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, struct gmemi_request *request)
+void gmemi_request_present(struct gmemi_endpoint *endpoint, struct gmemi_request *request)
 {
-	(void)seat;
+	struct gmemi_region *region = request->region;
+
+	request->state = GMEMI_REQUEST_READING;
+	gmemi_region_claim(region);
 	resolve(endpoint, request, GMEM_RESOLVE_PRESENT, NULL);
+	gmemi_region_release(region);
 }
 
 /* --- asking the source -------------------------------------------------------------------------------------------------- */
@@ -331,7 +335,6 @@ void gmemi_request_try(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint,
 	int answer;
 
 	copy = *request; /* others may come to wait for it too, or time may end it */
-	gmemi_region_claim(copy.region);
 	pthread_mutex_unlock(&endpoint->lock);
 	answer = ask(seat, endpoint, &copy, false);
 	pthread_mutex_lock(&endpoint->lock);
@@ -345,7 +348,6 @@ void gmemi_request_try(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint,
 	} else {
 		take_answer(seat, endpoint, request, answer);
 	}
-	gmemi_region_release(copy.region);
 }
 
 /* The oldest that somebody waits for, or else the oldest. */
@@ -448,15 +450,13 @@ static void run_one_due(struct gmemi_endpoint *endpoint, struct gmemi_request *r
 
 	request->due = UINT64_MAX;
 	if (is_late(request, now) && state == GMEMI_REQUEST_LATER && gmemi_request_is_over(request)) {
-		request->state =
-			GMEMI_REQUEST_READING; /* discarded, populated or unregistered while the source took its time */
-		resolve(endpoint, request, GMEM_RESOLVE_PRESENT, NULL);
+		/* Discarded, populated or unregistered while the source took its time. */
+		gmemi_request_present(endpoint, request);
 	} else if (is_late(request, now)) {
 		gmemi_count(&endpoint->uffd->counters.source_errors, 1);
 		give_up(endpoint, request, state == GMEMI_REQUEST_QUEUED && request->error ? request->error : -ETIMEDOUT);
 	} else if (state == GMEMI_REQUEST_RESOLVE) {
-		request->state = GMEMI_REQUEST_READING;
-		resolve(endpoint, request, GMEM_RESOLVE_PRESENT, NULL);
+		gmemi_request_present(endpoint, request);
 	} else {
 		queue(endpoint, request);
 		pthread_mutex_unlock(&endpoint->lock);

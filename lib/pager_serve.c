@@ -92,19 +92,21 @@ static bool is_worth_a_look(struct gmemi_seat *seat)
 /* Everything that has been read is served before the source may hold this thread up: nobody would be woken for it. */
 static int serve_eagerly(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint)
 {
+	struct gmemi_spares spares = { .count = 0 };
 	int done = 0, more = 0;
 	bool drained = false;
 
 	for (int i = 0; i < AT_ONCE || gmemi_uffd_has_untold(endpoint->uffd); i++) {
 		bool looks = drained;
 
-		more = gmemi_endpoint_serve(seat, endpoint, &drained);
+		more = gmemi_endpoint_serve(seat, endpoint, &spares, &drained);
 		done += more;
 		if (looks)
 			seat->eager = more ? EAGER : seat->eager - 1;
 		if (drained && (!more || gmemi_request_is_queued(endpoint) || !is_worth_a_look(seat)))
 			break;
 	}
+	gmemi_endpoint_put_spares(endpoint, &spares);
 	if (!drained || (!done && seat->epoll < 0)) /* woken for what was not there, and no other thread was: asked again */
 		gmemi_endpoint_rearm(endpoint);
 	gmemi_request_run_queue(seat, endpoint);

@@ -27,7 +27,6 @@ static void count_one(struct gmem_uffd *uffd)
 	struct gmemi_fault_counters *c = &uffd->counters;
 	uint64_t since = gmemi_sys_now();
 
-	gmemi_count(&c->faults, 1);
 	gmemi_count(&c->missing, 1);
 	gmemi_count(&c->pending, 1);
 	gmemi_count(&c->filled, 1);

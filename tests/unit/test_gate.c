@@ -63,7 +63,6 @@ static void many_or_one_alone(void **state)
 	assert_int_equal(collisions, 0);
 	assert_int_equal(guarded, CLOSING * ROUNDS);
 	assert_int_equal(gate.state, 0);
-	gmemi_gate_end(&gate);
 }
 
 static void several_are_inside_together(void **state)
@@ -76,7 +75,6 @@ static void several_are_inside_together(void **state)
 	gmemi_gate_leave(&gate);
 	gmemi_gate_close(&gate);
 	gmemi_gate_open(&gate);
-	gmemi_gate_end(&gate);
 }
 
 static atomic_int sleeper; /* its number */
@@ -144,7 +142,6 @@ static void who_sleeps_is_woken_by_the_last_to_leave(void **state)
 	pthread_join(comer, NULL);
 	assert_true(closed);
 	assert_true(entered);
-	gmemi_gate_end(&gate);
 }
 
 static void who_sleeps_is_woken_by_opening(void **state)
@@ -161,7 +158,6 @@ static void who_sleeps_is_woken_by_opening(void **state)
 	gmemi_gate_open(&gate);
 	pthread_join(comer, NULL);
 	assert_true(entered);
-	gmemi_gate_end(&gate);
 }
 
 static const struct gt_test tests[] = {
