@@ -134,7 +134,8 @@ struct gmem_pager {
 	_Atomic uint32_t inside; /* threads that serve, own and lent */
 	pthread_mutex_t lock;    /* guards what follows; held for a moment at a time */
 	struct gmemi_endpoint **table;
-	uint32_t table_room, table_count, generation;
+	uint32_t table_room, generation;
+	_Atomic uint32_t table_count; /* read without the lock too */
 	struct gmemi_seat *seats, *own_seats; /* to be had; and of own threads */
 	uint32_t own_threads, blocked;        /* own threads; those of them that wait in a source */
 	bool started;

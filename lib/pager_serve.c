@@ -11,7 +11,8 @@
 #define INDEX_OF(endpoint) ((uint32_t)((endpoint)->tag & UINT32_MAX))
 #define TRY_EVERY 64 /* faults */
 #define EAGER 4
-#define AT_ONCE 16 /* faults of one endpoint, before the others are looked at */
+#define AT_ONCE 16 /* faults of one endpoint, before the others are looked at; or, where there are none, time */
+#define AT_ONCE_ALONE 64
 #define EVENTS 8   /* that a thread takes at a time, when it is the only one */
 
 /* The pager whose work the thread is in: from there nobody may wait for the pager. */
@@ -92,11 +93,11 @@ static bool is_worth_a_look(struct gmemi_seat *seat)
 /* Everything that has been read is served before the source may hold this thread up: nobody would be woken for it. */
 static int serve_eagerly(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint)
 {
+	int done = 0, more = 0, most = atomic_load(&seat->pager->table_count) > 1 ? AT_ONCE : AT_ONCE_ALONE;
 	struct gmemi_spares spares = { .count = 0 };
-	int done = 0, more = 0;
 	bool drained = false;
 
-	for (int i = 0; i < AT_ONCE || gmemi_uffd_has_untold(endpoint->uffd); i++) {
+	for (int i = 0; i < most || gmemi_uffd_has_untold(endpoint->uffd); i++) {
 		bool looks = drained;
 
 		more = gmemi_endpoint_serve(seat, endpoint, &spares, &drained);
