@@ -14,6 +14,7 @@
 #include "fill.h"
 #include "gate.h"
 #include "memory.h"
+#include "sys.h"
 #include "uapi/userfaultfd.h"
 
 /* Pointers in the order of some key. */
@@ -159,9 +160,24 @@ struct gmemi_region *gmemi_region_enter(struct gmem_uffd *uffd, struct gmemi_wat
 /* The one that the owner has at this address. */
 struct gmemi_region *gmemi_region_enter_at(struct gmem_uffd *uffd, uint64_t hva);
 /* The same of one that is remembered: false = it is gone. */
-bool gmemi_region_reenter(struct gmemi_region *region); /* no lock */
-void gmemi_region_leave(struct gmemi_region *region);
-void gmemi_region_claim(struct gmemi_region *region);
+static inline bool gmemi_region_reenter(struct gmemi_region *region)
+{
+	uint32_t busy = atomic_load(&region->busy);
+
+	while (!(busy & GMEMI_GONE)) /* who ends it sets that, and then waits for those who are in it */
+		if (atomic_compare_exchange_weak(&region->busy, &busy, busy + 1))
+			return true;
+	return false;
+}
+static inline void gmemi_region_leave(struct gmemi_region *region)
+{
+	if (atomic_fetch_sub(&region->busy, 1) == (GMEMI_GONE | 1))
+		gmemi_sys_wake(&region->busy); /* the address alone: it may be freed by now */
+}
+static inline void gmemi_region_claim(struct gmemi_region *region)
+{
+	atomic_fetch_add_explicit(&region->claims, 1, memory_order_relaxed);
+}
 void gmemi_region_release(struct gmemi_region *region);
 static inline uint64_t gmemi_region_pages(const struct gmemi_region *region, uint64_t bytes)
 {

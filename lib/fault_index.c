@@ -178,24 +178,13 @@ void gmemi_watched_let_go(struct gmemi_watched *watched)
 	gmemi_uffd_release(uffd);
 }
 
-/* Who ends a region marks it first, and then waits for those who are in it. */
-static bool enter(struct gmemi_region *region)
-{
-	uint32_t busy = atomic_load(&region->busy);
-
-	while (!(busy & GMEMI_GONE))
-		if (atomic_compare_exchange_weak(&region->busy, &busy, busy + 1))
-			return true;
-	return false;
-}
-
 struct gmemi_region *gmemi_region_enter(struct gmem_uffd *uffd, struct gmemi_watched *watched, uint64_t offset)
 {
 	struct gmemi_region *region;
 
 	pthread_mutex_lock(&uffd->index_lock);
 	region = gmemi_index_region(watched, offset);
-	if (region && (region->offset > offset || !enter(region)))
+	if (region && (region->offset > offset || !gmemi_region_reenter(region)))
 		region = NULL;
 	pthread_mutex_unlock(&uffd->index_lock);
 	return region;
@@ -208,26 +197,10 @@ struct gmemi_region *gmemi_region_enter_at(struct gmem_uffd *uffd, uint64_t hva)
 
 	pthread_mutex_lock(&uffd->index_lock);
 	view = gmemi_index_view(uffd, hva);
-	if (view && view->hva <= hva && enter(view->region))
+	if (view && view->hva <= hva && gmemi_region_reenter(view->region))
 		region = view->region;
 	pthread_mutex_unlock(&uffd->index_lock);
 	return region;
-}
-
-bool gmemi_region_reenter(struct gmemi_region *region)
-{
-	return enter(region);
-}
-
-void gmemi_region_leave(struct gmemi_region *region)
-{
-	if (atomic_fetch_sub(&region->busy, 1) == (GMEMI_GONE | 1))
-		gmemi_sys_wake(&region->busy); /* the address alone: it may be freed by now */
-}
-
-void gmemi_region_claim(struct gmemi_region *region)
-{
-	atomic_fetch_add_explicit(&region->claims, 1, memory_order_relaxed);
 }
 
 void gmemi_region_release(struct gmemi_region *region)
