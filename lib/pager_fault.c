@@ -193,22 +193,43 @@ static void serve_protected(struct gmemi_endpoint *endpoint, const struct gmem_f
 
 /* --- events ------------------------------------------------------------------------------------------------------------- */
 
+/* How many may be read of it now; the lock is held. */
+static uint32_t within_budget(struct gmemi_endpoint *endpoint, uint32_t most)
+{
+	uint64_t until = endpoint->budget.until;
+	uint32_t count;
+
+	if (!endpoint->budget.each)
+		return most;
+	count = gmemi_budget_take(&endpoint->budget, most, gmemi_sys_now());
+	if (count)
+		return count;
+	if (endpoint->budget.until != until)
+		gmemi_count(&endpoint->uffd->counters.throttled, 1);
+	gmemi_pager_want(endpoint, endpoint->budget.until);
+	return 0;
+}
+
 /* Before events are read there is a request for each: none may be lost. */
 static uint32_t get_requests(struct gmemi_endpoint *endpoint, struct gmemi_request **requests, uint32_t most)
 {
-	uint32_t count = 0;
+	uint32_t count = 0, may;
 
 	pthread_mutex_lock(&endpoint->lock);
-	while (count < most && (requests[count] = gmemi_request_get(endpoint)))
+	may = within_budget(endpoint, most);
+	while (count < may && (requests[count] = gmemi_request_get(endpoint)))
 		count++;
+	gmemi_budget_give(&endpoint->budget, may - count);
 	endpoint->deaf = endpoint->deaf || count == 0;
 	pthread_mutex_unlock(&endpoint->lock);
 	return count;
 }
 
-static void put_requests(struct gmemi_endpoint *endpoint, struct gmemi_request **requests, uint32_t count)
+/* Of some of them events were read all the same: only `unread` are to be had again. */
+static void put_requests(struct gmemi_endpoint *endpoint, struct gmemi_request **requests, uint32_t count, uint32_t unread)
 {
 	pthread_mutex_lock(&endpoint->lock);
+	gmemi_budget_give(&endpoint->budget, unread);
 	while (count)
 		gmemi_request_put(endpoint, requests[--count]);
 	gmemi_endpoint_hear_again(endpoint);
@@ -259,7 +280,7 @@ int gmemi_endpoint_serve(struct gmemi_seat *seat, struct gmemi_endpoint *endpoin
 	if (got > 0)
 		used = serve_events(seat, endpoint, faults, got, requests);
 	if (used < count)
-		put_requests(endpoint, requests + used, count - used);
+		put_requests(endpoint, requests + used, count - used, got > 0 ? count - (uint32_t)got : count);
 	if (got < 0)
 		cannot_read(endpoint, got);
 	return got > 0 ? got : 0;

@@ -147,7 +147,8 @@ arguments() {
 2 --socket s --source zero --protocol http
 2 --socket s --source zero --threads 0
 2 --socket s --source zero --threads 65
-2 --socket s --source zero --threads -1
+2 --socket s --source zero --max-memories 65
+2 --socket s --source zero --max-faults 0
 2 --socket s --source zero --cpus 3-1
 2 --socket s --source zero --cpus 0,
 2 --socket s --source zero --cpus 1024
@@ -188,7 +189,7 @@ every_byte() {
 
 with_every_option() {
     start --source "file:$dir/image" --protocol firecracker --threads 3 --cpus 0 --around 64K --background 64M \
-        --deadline 2s --handshake 2s --max-vms 5 --max-ranges 2 --max-bytes 8M --on-failure wait
+        --deadline 2s --handshake 2s --max-vms 5 --max-ranges 2 --max-bytes 8M --on-failure wait --max-memories 1 --max-faults 1000000
     right whole
     right give-up
     stop 0
@@ -296,13 +297,13 @@ hangup_changes_nothing() {
 }
 
 status() {
-    start --source "file:$dir/image" --identity "$(id -u)=web-1"
+    start --source "file:$dir/image" --identity "$(id -u)=web-1" --max-faults 1 --around 2M
     begin_halves
     expect 0 "$GMEM_PAGER" --status --socket "$socket"
     says out "^web-1 +$vm +$(id -u) firecracker +4 "
     expect 0 "$GMEM_PAGER" --status --json --control "$socket.control"
     [ "$(json_value served)" = 1 ] && [ "$(json_value name)" = '"web-1"' ] || show 'other values'
-    [ "$(json_value length)" = 4194304 ] || show 'another length'
+    [ "$(json_value length)" = 4194304 ] && [ "$(json_value throttled)" -ge 1 ] || show 'another length, or not throttled'
     if command -v python3 >"$dir/python" 2>&1; then
         python3 -c 'import json, sys; json.load(sys.stdin)' <"$dir/out" 2>"$dir/err" || show 'not JSON'
     fi
