@@ -146,6 +146,27 @@ killed_vm_is_noticed() {
     stop 0
 }
 
+# All at a time, and gone at a time: what they took of the daemon's memory is given back at once.
+many_come_and_go() {
+    start --source "file:$dir/image"
+    mkfifo "$dir/words" "$dir/orders"
+    exec 5<>"$dir/words" 6<>"$dir/orders"
+    vms=
+    for number in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do
+        "$mini" "$socket" "$dir/image" halves >&5 2>&5 <&6 4>&- &
+        vms="$vms $!"
+        read -r word <&5
+        [ "$word" = waiting ] || show "VM $number says '$word'"
+    done
+    # shellcheck disable=SC2086
+    kill -KILL $vms
+    for number in $vms; do
+        await '*it has ended*'
+    done
+    right whole
+    stop 0
+}
+
 let_go_unfinished() {
     start --source "file:$dir/image"
     begin_halves
@@ -293,7 +314,7 @@ guide_page() {
 # --- the run ---
 
 tests='arguments every_byte with_every_option pages_of_2m handed_sockets as_nobody unconfined_if_told others_are_not_delayed
-    killed_vm_is_noticed let_go_unfinished finished_before_the_end second_signal_ends_the_filling hangup_changes_nothing status
+    killed_vm_is_noticed many_come_and_go let_go_unfinished finished_before_the_end second_signal_ends_the_filling hangup_changes_nothing status
     native_by_its_name native_goes_on_with_the_next
     other_users_are_refused files_at_offsets first_layer_counts
     missing_content_is_poisoned too_large_is_refused one_at_a_socket guide_page'
