@@ -46,16 +46,21 @@ await() {
     done
 }
 
-# The socket is $socket; what happens comes through fd 4: events, and what the daemon says.
-start_on() { # LISTEN-SOCKET or -, arguments
-    listen=$1
-    shift
+# supervise LISTEN-SOCKET|- PROGRAM...: what happens comes through fd 4, events and what it says; it is told to tell $notify.
+supervise() {
     mkfifo "$dir/events"
     exec 4<>"$dir/events"
-    "$PAGER_TOOLS/supervise" "$dir/notify" "$listen" "$GMEM_PAGER" --socket "$socket" "$@" >&4 2>&4 &
+    "$PAGER_TOOLS/supervise" "${notify:-$dir/notify}" "$@" >&4 2>&4 &
     supervisor=$!
     await 'PID *'
     daemon=${line#PID }
+}
+
+# The socket is $socket.
+start_on() { # LISTEN-SOCKET or -, arguments
+    listen=$1
+    shift
+    supervise "$listen" "$GMEM_PAGER" --socket "$socket" "$@"
     await READY=1
 }
 
