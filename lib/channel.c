@@ -31,6 +31,18 @@ static int check_identity(const char *identity)
 	return 0;
 }
 
+static void set_defaults(struct gmem_channel_open_opts *opts)
+{
+	if (!opts->timeout_ns)
+		opts->timeout_ns = DEFAULT_TIMEOUT;
+	if (!opts->max_length)
+		opts->max_length = DEFAULT_LENGTH;
+	if (!opts->max_regions)
+		opts->max_regions = DEFAULT_REGIONS;
+	if (!opts->max_memories)
+		opts->max_memories = GMEMI_WIRE_MEMORIES;
+}
+
 static int check_opts(struct gmem_channel_open_opts *opts)
 {
 	int r = gmemi_opts_flags(opts->flags, 0, "opts->flags");
@@ -43,13 +55,10 @@ static int check_opts(struct gmem_channel_open_opts *opts)
 		return gmemi_refuse(-EINVAL, "opts->protocol %u is unknown", opts->protocol);
 	if (opts->max_regions > MOST_REGIONS)
 		return gmemi_refuse(-EINVAL, "opts->max_regions is above %d", MOST_REGIONS);
-	if (!opts->timeout_ns)
-		opts->timeout_ns = DEFAULT_TIMEOUT;
-	if (!opts->max_length)
-		opts->max_length = DEFAULT_LENGTH;
-	if (!opts->max_regions)
-		opts->max_regions = DEFAULT_REGIONS;
-	return 0;
+	if (opts->max_memories > GMEMI_WIRE_MEMORIES)
+		return gmemi_refuse(-EINVAL, "opts->max_memories is above %d", GMEMI_WIRE_MEMORIES);
+	set_defaults(opts);
+	return gmemi_opts_reserved(opts->reserved);
 }
 
 int gmemi_channel_opts(struct gmem_channel_open_opts *local, const struct gmem_channel_open_opts *opts)
@@ -136,6 +145,7 @@ static struct gmem_channel *new_channel(const struct gmemi_socket *about, const 
 	channel->timeout_ns = opts->timeout_ns;
 	channel->max_length = opts->max_length;
 	channel->max_regions = opts->max_regions;
+	channel->max_memories = opts->max_memories;
 	channel->protocol = opts->protocol;
 	if (opts->identity)
 		memcpy(channel->identity, opts->identity, strnlen(opts->identity, GMEMI_IDENTITY));

@@ -53,7 +53,7 @@ struct gmem_channel {
 	struct gmemi_socket peer;
 	uint64_t timeout_ns, max_length;
 	uint64_t deadline, timer_at; /* of what is under way, UINT64_MAX = nothing is; and what the timer is set to */
-	uint32_t max_regions, protocol;
+	uint32_t max_regions, max_memories, protocol;
 	char identity[GMEMI_IDENTITY + 1], peer_identity[GMEMI_WIRE_TEXT + 1];
 	int broken; /* the code with which all is over */
 	bool ended; /* the peer has closed its end */

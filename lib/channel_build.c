@@ -180,6 +180,8 @@ int gmemi_build_memory(struct gmem_channel *channel, const struct gmemi_wire_mem
 	if (memory->length > channel->max_length)
 		return gmemi_refuse(-EPROTO, "memory %u has 0x%llx bytes: more than are allowed", memory->memory,
 				    (ull)memory->length);
+	if (build->memory_count >= channel->max_memories)
+		return gmemi_refuse(-EPROTO, "the endpoint has more than %u memories", channel->max_memories);
 	if (build->memories[memory->memory])
 		return gmemi_refuse(-EPROTO, "memory %u comes twice", memory->memory);
 	r = blame(gmemi_memory_import_peer(build->uffd->vm, fd, memory->length, map_fd, &mem), "a memory");

@@ -60,6 +60,8 @@ static int take_endpoint(struct gmem_channel *channel, struct gmem_vm *vm, const
 	if (e->regions > channel->max_regions || e->length > channel->max_length)
 		return gmemi_refuse(-EPROTO, "the endpoint has %u regions and 0x%llx bytes: more than are allowed", e->regions,
 				    (unsigned long long)e->length);
+	if (e->memories > channel->max_memories)
+		return gmemi_refuse(-EPROTO, "the endpoint has %u memories: more than are allowed", e->memories);
 	r = gmemi_build_begin(build, vm, fd_at(arrived, e->uffd));
 	build->endpoint = e->endpoint;
 	build->memories_due = e->memories;

@@ -66,7 +66,7 @@ struct gmemi_watched {
 
 struct gmemi_fault_counters {
 	_Atomic uint64_t missing, minor, write, protect, removed, filled, zeroed, present, duplicate, poisoned, retries,
-		source_errors, bytes, pending, latency[GMEM_LATENCY_BUCKETS];
+		source_errors, bytes, pending, throttled, latency[GMEM_LATENCY_BUCKETS];
 };
 
 #define GMEMI_BATCH 16

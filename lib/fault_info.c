@@ -117,6 +117,7 @@ int gmem_uffd_query(const struct gmem_uffd *uffd, struct gmem_uffd_info *info)
 		.source_errors = get(&c->source_errors),
 		.bytes = get(&c->bytes),
 		.pending = get(&c->pending),
+		.throttled = get(&c->throttled),
 	};
 	for (uint32_t i = 0; i < GMEM_LATENCY_BUCKETS; i++)
 		now.latency[i] = get(&c->latency[i]);

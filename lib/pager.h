@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#include "budget.h"
 #include "fault.h"
 #include "source.h"
 
@@ -86,9 +87,10 @@ struct gmemi_endpoint {
 	_Atomic uint32_t changes; /* counts what gmem_pager_finish() waits for */
 	pthread_mutex_t lock;     /* guards what follows; held for a moment at a time */
 	struct gmemi_request requests[GMEMI_REQUESTS], *unused, *pending;
+	struct gmemi_budget budget;   /* of events */
 	uint64_t comers;              /* who have come to wait so far */
 	uint32_t background, reading; /* requests that nobody waits for; threads that are in the source */
-	bool deaf;                    /* no request is left: its events are not waited for */
+	bool deaf;                    /* no request is left, or its budget is spent: its events are not waited for */
 	bool failed, complete;
 	struct gmemi_stream streams[GMEMI_STREAMS];
 	uint32_t next_stream;

@@ -276,6 +276,10 @@ void gmemi_endpoint_hear_again(struct gmemi_endpoint *endpoint)
 {
 	if (!endpoint->deaf || !endpoint->unused || atomic_load(&endpoint->claims) & GMEMI_ENDED)
 		return;
+	if (endpoint->budget.until && gmemi_budget_is_spent(&endpoint->budget, gmemi_sys_now())) {
+		gmemi_pager_want(endpoint, endpoint->budget.until);
+		return;
+	}
 	if (gmemi_uffd_has_untold(endpoint->uffd)) /* the kernel says nothing of what has been read */
 		gmemi_pager_want(endpoint, 0);
 	if (gmemi_wait_rearm(endpoint) == 0)
@@ -319,6 +323,7 @@ static void fill_in(struct gmemi_endpoint *endpoint, struct gmem_pager *pager, s
 	endpoint->user.deliver = gmemi_endpoint_deliver;
 	endpoint->rate = opts->background;
 	endpoint->ahead = opts->ahead;
+	gmemi_budget_begin(&endpoint->budget, opts->max_faults);
 	endpoint->look_due = UINT64_MAX;
 	endpoint->before = gmemi_endpoint_past(endpoint);
 	atomic_init(&endpoint->due, UINT64_MAX);

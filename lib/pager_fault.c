@@ -190,18 +190,51 @@ static void serve_protected(struct gmemi_endpoint *endpoint, const struct gmem_f
 
 /* --- events ------------------------------------------------------------------------------------------------------------- */
 
+/* How many may be read of it now; the lock is held. */
+static uint32_t within_budget(struct gmemi_endpoint *endpoint, uint32_t most)
+{
+	uint64_t until = endpoint->budget.until;
+	uint32_t count;
+
+	if (!endpoint->budget.each)
+		return most;
+	count = gmemi_budget_take(&endpoint->budget, most, gmemi_sys_now());
+	if (count)
+		return count;
+	if (endpoint->budget.until != until)
+		gmemi_count(&endpoint->uffd->counters.throttled, 1);
+	gmemi_pager_want(endpoint, endpoint->budget.until);
+	return 0;
+}
+
 /* Before events are read there is a request for each: none may be lost. As many are taken as there is room for, so that the lock
  * is not taken for each. */
 static uint32_t get_spares(struct gmemi_endpoint *endpoint, struct gmemi_spares *spares, uint32_t wanted)
 {
-	if (spares->count >= wanted)
+	uint32_t may, count;
+
+	if (spares->count >= wanted && !endpoint->budget.each)
 		return wanted;
 	pthread_mutex_lock(&endpoint->lock);
+	may = within_budget(endpoint, wanted);
 	while (spares->count < GMEMI_SPARES && (spares->requests[spares->count] = gmemi_request_get(endpoint)))
 		spares->count++;
-	endpoint->deaf = endpoint->deaf || spares->count == 0;
+	count = spares->count < may ? spares->count : may;
+	gmemi_budget_give(&endpoint->budget, may - count);
+	endpoint->deaf = endpoint->deaf || count == 0;
 	pthread_mutex_unlock(&endpoint->lock);
-	return spares->count < wanted ? spares->count : wanted;
+	return count;
+}
+
+/* So many events were allowed and did not come. */
+static void give_back_budget(struct gmemi_endpoint *endpoint, uint32_t unread)
+{
+	if (!unread || !endpoint->budget.each)
+		return;
+	pthread_mutex_lock(&endpoint->lock);
+	gmemi_budget_give(&endpoint->budget, unread);
+	gmemi_endpoint_hear_again(endpoint);
+	pthread_mutex_unlock(&endpoint->lock);
 }
 
 void gmemi_endpoint_put_spares(struct gmemi_endpoint *endpoint, struct gmemi_spares *spares)
@@ -254,6 +287,7 @@ int gmemi_endpoint_serve(struct gmemi_seat *seat, struct gmemi_endpoint *endpoin
 	*drained = got < (int)count || count == 0; /* without a request nothing is read before there is one */
 	if (got > 0)
 		serve_events(seat, endpoint, faults, got, spares);
+	give_back_budget(endpoint, got > 0 ? count - (uint32_t)got : count);
 	if (got < 0)
 		cannot_read(endpoint, got);
 	return got > 0 ? got : 0;

@@ -30,6 +30,8 @@ static const char usage[] = "Usage: gmem-pager --socket PATH --source SOURCE... 
 			    "      --max-vms N          at a time (1024)\n"
 			    "      --max-ranges N       of one VM (4096)\n"
 			    "      --max-bytes SIZE     of one VM (16T)\n"
+			    "      --max-memories N     files that one VM brings (64)\n"
+			    "      --max-faults N       of one VM in a second (no limit)\n"
 			    "      --control PATH       where --status asks; the default: that of --socket, with\n"
 			    "                           .control behind it\n"
 			    "      --mode OCTAL         of the socket (600)\n"
@@ -175,6 +177,16 @@ static bool set_max_ranges(struct pager_request *request, const char *word)
 	return pager_read_count(word, 1000000, &request->max_ranges) || refuse("--max-ranges is 1 to 1000000, not", word);
 }
 
+static bool set_max_memories(struct pager_request *request, const char *word)
+{
+	return pager_read_count(word, 64, &request->max_memories) || refuse("--max-memories is 1 to 64, not", word);
+}
+
+static bool set_max_faults(struct pager_request *request, const char *word)
+{
+	return pager_read_count(word, 1000000000, &request->max_faults) || refuse("--max-faults is 1 to 1000000000, not", word);
+}
+
 static bool set_max_bytes(struct pager_request *request, const char *word)
 {
 	return (pager_read_bytes(word, &request->max_bytes) && request->max_bytes) || refuse("not a size:", word);
@@ -219,7 +231,8 @@ static const struct {
 	{ "deadline", set_deadline },   { "on-failure", set_on_failure },
 	{ "finish", set_finish },       { "handshake", set_handshake },
 	{ "max-vms", set_max_vms },     { "max-ranges", set_max_ranges },
-	{ "max-bytes", set_max_bytes }, { "control", set_control },
+	{ "max-bytes", set_max_bytes }, { "max-memories", set_max_memories },
+	{ "control", set_control },     { "max-faults", set_max_faults },
 	{ "mode", set_mode },           { "user", set_user },
 };
 #define SETTER_COUNT (sizeof(setters) / sizeof(setters[0]))

@@ -40,10 +40,10 @@ static void print_row(void *user, const struct pager_vm_report *vm)
 	struct printer *printer = user;
 
 	fprintf(printer->out,
-		"%-20s %7" PRIu32 " %6" PRIu32 " %-11s %9" PRIu64 " %9" PRIu64 " %9" PRIu64 " %8" PRIu64 " %7" PRIu64
+		"%-20s %7" PRIu32 " %6" PRIu32 " %-11s %9" PRIu64 " %9" PRIu64 " %9" PRIu64 " %9" PRIu64 " %8" PRIu64 " %7" PRIu64
 		" %7" PRIu64 "\n",
 		*vm->name ? vm->name : "-", vm->pid, vm->uid, protocol_name(vm->protocol), info->length >> 20,
-		info->remaining >> 20, info->faults, info->poisoned, info->p50 / 1000, info->p99 / 1000);
+		info->remaining >> 20, info->faults, info->throttled, info->poisoned, info->p50 / 1000, info->p99 / 1000);
 }
 
 int pager_print_table(FILE *out, struct pager_daemon *daemon)
@@ -59,8 +59,8 @@ int pager_print_table(FILE *out, struct pager_daemon *daemon)
 		" refused, %" PRIu64 " broken handshakes\n",
 		(int)getpid(), totals.up_s, totals.server.vms, totals.server.admitted, totals.server.refused,
 		totals.server.broken);
-	fprintf(out, "%-20s %7s %6s %-11s %9s %9s %9s %8s %7s %7s\n", "name", "pid", "uid", "protocol", "MiB", "empty MiB",
-		"faults", "poisoned", "p50 us", "p99 us");
+	fprintf(out, "%-20s %7s %6s %-11s %9s %9s %9s %9s %8s %7s %7s\n", "name", "pid", "uid", "protocol", "MiB", "empty MiB",
+		"faults", "throttled", "poisoned", "p50 us", "p99 us");
 	pager_vms_each(daemon->vms, print_row, &printer);
 	return 0;
 }
@@ -80,8 +80,9 @@ static void print_object(void *user, const struct pager_vm_report *vm)
 		"\"bytes\": %" PRIu64 ", \"zeroed\": %" PRIu64 ", \"removed\": %" PRIu64 ", \"poisoned\": %" PRIu64 ", ",
 		info->bytes, info->zeroed, info->removed, info->poisoned);
 	fprintf(printer->out,
-		"\"source_errors\": %" PRIu64 ", \"pending\": %" PRIu64 ", \"p50_ns\": %" PRIu64 ", \"p99_ns\": %" PRIu64 " }",
-		info->source_errors, info->pending, info->p50, info->p99);
+		"\"source_errors\": %" PRIu64 ", \"pending\": %" PRIu64 ", \"throttled\": %" PRIu64 ", \"p50_ns\": %" PRIu64
+		", \"p99_ns\": %" PRIu64 " }",
+		info->source_errors, info->pending, info->throttled, info->p50, info->p99);
 }
 
 int pager_print_json(FILE *out, struct pager_daemon *daemon)

@@ -111,7 +111,8 @@ static int allow_all(scmp_filter_ctx filter)
 }
 
 /* Nothing becomes code, no process is made, and ioctls are userfaultfd's. clone3() has its flags in memory, where no filter
- * can see them: the C library takes clone() instead. */
+ * can see them: the C library takes clone() instead. Before its free() gives memory back to the kernel it looks into a file of
+ * /proc, and before it makes another heap into one of /sys; it can do without either. */
 static int allow_some(scmp_filter_ctx filter)
 {
 	int r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1, SCMP_A1(SCMP_CMP_MASKED_EQ, 0xff00, UFFD_TYPE));
@@ -125,6 +126,8 @@ static int allow_some(scmp_filter_ctx filter)
 				     SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD));
 	if (r == 0)
 		r = seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
+	if (r == 0)
+		r = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EACCES), SCMP_SYS(openat), 0);
 	if (r == 0)
 		r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 1, SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME, 0));
 	return r;

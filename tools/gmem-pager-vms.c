@@ -120,6 +120,7 @@ int pager_admit(void *user, const struct gmem_channel_info *peer, struct gmem_uf
 	vm->uid = peer->uid;
 	vm->protocol = peer->protocol;
 	opts->background = daemon->request->background;
+	opts->max_faults = daemon->request->max_faults;
 	r = admit_named(daemon, peer, vm, source);
 	if (r < 0)
 		free(vm);

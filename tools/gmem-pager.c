@@ -125,6 +125,7 @@ static int start_server(struct pager_daemon *daemon)
 		.timeout_ns = request->handshake_ns,
 		.max_length = request->max_bytes,
 		.max_regions = request->max_ranges,
+		.max_memories = request->max_memories,
 		.protocol = request->protocol,
 		.identity = "gmem-pager",
 	};

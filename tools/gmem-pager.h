@@ -38,7 +38,7 @@ struct pager_request {
 	struct pager_identity identities[PAGER_UIDS];
 	uid_t allowed[PAGER_UIDS];
 	uint32_t layer_count, identity_count, allowed_count;
-	uint32_t protocol, threads, around_mode, max_vms, max_ranges, mode;
+	uint32_t protocol, threads, around_mode, max_vms, max_ranges, max_memories, max_faults, mode;
 	uint64_t cpus[PAGER_CPU_WORDS];
 	uint64_t around, background, deadline_ns, finish_ns, handshake_ns, max_bytes;
 	bool has_cpus, waits_on_failure, status, json, no_seccomp;

@@ -40,6 +40,9 @@ struct gmem_channel_open_opts {
 	const char *identity; /**< said to the peer: printable ASCII, 255 bytes at most, copied; NULL = "" */
 	uint32_t protocol;    /**< enum gmem_protocol */
 	uint32_t max_regions; /**< that one endpoint may have, 1,000,000 at most; 0 = 4096 */
+	uint32_t max_memories; /**< files that one endpoint may bring, 64 at most, 0 = 64: with a page map each, and the endpoint's
+				    own, these are twice as many fds and one */
+	uint32_t reserved;     /**< must be 0 */
 };
 
 /** What gmem_channel_query() tells. */

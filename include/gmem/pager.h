@@ -89,6 +89,8 @@ struct gmem_pager_add_opts {
 	uint64_t flags;      /**< none yet: 0 */
 	uint64_t background; /**< bytes a second that are filled without being asked for, 0 = none, UINT64_MAX = no cap */
 	uint64_t ahead;      /**< bytes behind a fault that are allocated, not filled, once it is resolved; 0 = none */
+	uint64_t max_faults; /**< events a second that are read of it, page faults and others, 0 = no limit: whoever causes more
+				  waits until they are read; those of a tenth of a second may come at once */
 };
 
 /** What gmem_pager_query() tells. */

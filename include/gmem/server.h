@@ -61,7 +61,7 @@ struct gmem_server_ops {
 struct gmem_server_create_opts {
 	uint64_t size;                                /**< sizeof(struct gmem_server_create_opts) */
 	uint64_t flags;                               /**< none yet: 0 */
-	const struct gmem_channel_open_opts *channel; /**< for every connection: time of a handshake, bytes and ranges of a VM,
+	const struct gmem_channel_open_opts *channel; /**< for every connection: time of a handshake, bytes, ranges and files of a VM,
 							   protocol, identity; copied; NULL = defaults */
 	uint32_t max_vms;        /**< served at a time, 0 = 1024; those beyond are told that the server is busy */
 	uint32_t max_handshakes; /**< under way at a time, 0 = 64; those beyond wait in the listening socket */

@@ -30,7 +30,7 @@ echo "# PLAN 3"
 # Module = file name up to the first underscore. Floors as in CONTRIBUTING.md; uapi/ counts as below everything.
 awk '
 	BEGIN {
-		split("err log alloc version mechanism", f0); split("sys opts range bitmap pagemap parallel claim gate json firecracker wire", f1); split("vm", f2)
+		split("err log alloc version mechanism", f0); split("sys opts range budget bitmap pagemap parallel claim gate json firecracker wire", f1); split("vm", f2)
 		split("fill memory source", f3); split("fault populate prefault convert", f4); split("pager channel vcpu", f5)
 		split("guard server wset", f6)
 		for (i in f0) floor[f0[i]] = 0; for (i in f1) floor[f1[i]] = 1; for (i in f2) floor[f2[i]] = 2

@@ -46,6 +46,9 @@ void inject_allow_leak(void);
 /* Objects that came from calloc() and were not freed. */
 size_t inject_live_allocations(void);
 
+/* Has the pages of the books themselves there from now on, for who measures how much memory the program takes. */
+void inject_touch_ledgers(void);
+
 /* For the leak check: a point in time, and what was allocated or mapped anonymously after it and is still there (listed on
  * stdout; returns how many). */
 unsigned long inject_mark(void);

@@ -128,6 +128,13 @@ size_t inject_live_allocations(void)
 	return count;
 }
 
+void inject_touch_ledgers(void)
+{
+	for (unsigned int kind = 0; kind < LEDGER_KINDS; kind++)
+		for (size_t i = 0; i < ledgers[kind].windows * WINDOW; i++)
+			atomic_fetch_or_explicit(&ledgers[kind].entries[i].start, 0, memory_order_relaxed);
+}
+
 unsigned long inject_mark(void)
 {
 	return atomic_load_explicit(&moment, memory_order_relaxed);

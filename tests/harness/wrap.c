@@ -10,7 +10,9 @@
 #include <sys/epoll.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
+#include <time.h>
 
+int __real_clock_gettime(clockid_t clock, struct timespec *now);
 int __real_epoll_create1(int flags);
 int __real_epoll_ctl(int epoll, int what, int fd, struct epoll_event *event);
 int __real_epoll_wait(int epoll, struct epoll_event *events, int room, int milliseconds);
@@ -402,6 +404,18 @@ int __wrap_epoll_wait(int epoll, struct epoll_event *events, int room, int milli
 int __wrap_eventfd(unsigned int count, int flags)
 {
 	return inject_point(INJECT_EVENTFD, 0) ? -1 : __real_eventfd(count, flags);
+}
+
+_Atomic uint64_t wrap_clock_ns;
+
+int __wrap_clock_gettime(clockid_t clock, struct timespec *now)
+{
+	uint64_t stopped = clock == CLOCK_MONOTONIC ? wrap_clock_ns : 0;
+
+	if (!stopped)
+		return __real_clock_gettime(clock, now);
+	*now = (struct timespec){ .tv_sec = (time_t)(stopped / 1000000000), .tv_nsec = (long)(stopped % 1000000000) };
+	return 0;
 }
 
 int __wrap_timerfd_create(int clock, int flags)

@@ -99,6 +99,9 @@ void ledger_remove_range(enum ledger_kind kind, const void *start, size_t length
  * FAKE_NOT_MINE. Set while no other thread makes calls. */
 extern long (*wrap_ioctl_script)(int fd, unsigned long request, void *argument);
 
+/* Where CLOCK_MONOTONIC stands still, for every thread, but not for the kernel's timers; 0 = it goes. */
+extern _Atomic uint64_t wrap_clock_ns;
+
 /* The stand-in's answers: a result, a negative errno, or that the call is none of its business. */
 #define FAKE_NOT_MINE LONG_MIN
 long fake_open(const char *path, int flags);

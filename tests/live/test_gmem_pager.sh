@@ -1,124 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# gmem-pager as its users run it, with a stand-in for Firecracker that compares every byte. GMEM_PAGER and PAGER_TOOLS say where
-# the programs are. Speaks the protocol of tests/run; an argument runs only the tests whose name contains it.
-set -u
-LC_ALL=C
-export LC_ALL
-
-here=$(cd "$(dirname "$0")/../.." && pwd) || exit 1
-: "${GMEM_PAGER:=${GMEM_BUILD:-$here/build}/gmem-pager}" "${PAGER_TOOLS:=${GMEM_BUILD:-$here/build}/tests/tools}"
-build=$(dirname "$GMEM_PAGER")
-mini=$PAGER_TOOLS/firecracker-mini
-top=$(mktemp -d) || exit 1
-trap 'rm -rf "$top"' EXIT
-trap 'exit 1' HUP INT TERM
-chmod 755 "$top"
-failures=0
-
-# --- what a test is made of ---
-
-show() {
-    echo "  $*"
-    for file in out err log; do
-        [ -e "$dir/$file" ] && sed "s/^/    $file: /" "$dir/$file"
-    done
-    for left in ${daemon:-} ${vm:-}; do
-        kill -KILL "$left" 2>>"$dir/err"
-    done
-    exit 1
-}
-
-skip() {
-    echo "$*" >"$top/reason"
-    exit 77
-}
-
-expect() {
-    wanted=$1
-    shift
-    timeout 60 "$@" >"$dir/out" 2>"$dir/err" </dev/null # what should end and does not fails, too
-    got=$?
-    [ "$got" -eq "$wanted" ] || show "exit status $got instead of $wanted: $*"
-}
-
-says() {
-    grep -Eq "$2" "$dir/$1" || show "$1 does not say '$2'"
-}
-
-# Reads lines of events until one matches. The daemon's end is the end of all waiting.
-await() {
-    while read -r line <&4; do
-        echo "$line" >>"$dir/log"
-        case $line in
-        $1) return ;;
-        "END "*) show "it ended before '$1'" ;;
-        esac
-    done
-}
-
-# The socket is $socket; what happens comes through fd 4: events, and what the daemon says.
-start_on() { # LISTEN-SOCKET or -, arguments
-    listen=$1
-    shift
-    mkfifo "$dir/events"
-    exec 4<>"$dir/events"
-    "$PAGER_TOOLS/supervise" "$dir/notify" "$listen" "$GMEM_PAGER" --socket "$socket" "$@" >&4 2>&4 &
-    supervisor=$!
-    await 'PID *'
-    daemon=${line#PID }
-    await READY=1
-}
-
-start() {
-    start_on - "$@"
-}
-
-# Ends the daemon, whose exit status must be this one.
-stop() {
-    kill -TERM "$daemon"
-    ended "$1"
-}
-
-ended() {
-    wait "$supervisor"
-    got=$?
-    [ "$got" -eq "$1" ] && return
-    show "the daemon's exit status is $got instead of $1"
-}
-
-# A VM that compares one half, and waits: its words come through fd 5, and it is spoken to through fd 6.
-begin_halves() {
-    mkfifo "$dir/words" "$dir/orders"
-    exec 5<>"$dir/words" 6<>"$dir/orders"
-    "$mini" "$socket" "$dir/image" halves >&5 2>&5 <&6 4>&- &
-    vm=$!
-    read -r word <&5
-    [ "$word" = waiting ] || show "the VM says '$word'"
-}
-
-end_halves() {
-    echo go >&6
-    wait "$vm" || show "the VM's exit status is $?"
-}
-
-right() {
-    expect 0 "$mini" "$socket" "$dir/image" "$@"
-    says out '^right$'
-}
-
-refused() {
-    expect 0 "$mini" "$socket" "$dir/image" refused
-    await "*$1*"
-}
-
-json_value() {
-    sed -n "s/.*\"$1\": \([^,}]*\).*/\1/p" "$dir/out" | head -n 1
-}
-
-needs_root() {
-    [ "$(id -u)" -eq 0 ] || skip 'not root: userfaultfd is withheld, and no other user can be become'
-}
+# gmem-pager as its users run it, with a stand-in for Firecracker that compares every byte. An argument runs only the tests whose
+# name contains it.
+. "$(dirname "$0")/gmem-pager.sh"
 
 # --- the tests ---
 
@@ -147,7 +31,8 @@ arguments() {
 2 --socket s --source zero --protocol http
 2 --socket s --source zero --threads 0
 2 --socket s --source zero --threads 65
-2 --socket s --source zero --threads -1
+2 --socket s --source zero --max-memories 65
+2 --socket s --source zero --max-faults 0
 2 --socket s --source zero --cpus 3-1
 2 --socket s --source zero --cpus 0,
 2 --socket s --source zero --cpus 1024
@@ -188,7 +73,7 @@ every_byte() {
 
 with_every_option() {
     start --source "file:$dir/image" --protocol firecracker --threads 3 --cpus 0 --around 64K --background 64M \
-        --deadline 2s --handshake 2s --max-vms 5 --max-ranges 2 --max-bytes 8M --on-failure wait
+        --deadline 2s --handshake 2s --max-vms 5 --max-ranges 2 --max-bytes 8M --on-failure wait --max-memories 1 --max-faults 1000000
     right whole
     right give-up
     stop 0
@@ -261,6 +146,27 @@ killed_vm_is_noticed() {
     stop 0
 }
 
+# All at a time, and gone at a time: what they took of the daemon's memory is given back at once.
+many_come_and_go() {
+    start --source "file:$dir/image"
+    mkfifo "$dir/words" "$dir/orders"
+    exec 5<>"$dir/words" 6<>"$dir/orders"
+    vms=
+    for number in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do
+        "$mini" "$socket" "$dir/image" halves >&5 2>&5 <&6 4>&- &
+        vms="$vms $!"
+        read -r word <&5
+        [ "$word" = waiting ] || show "VM $number says '$word'"
+    done
+    # shellcheck disable=SC2086
+    kill -KILL $vms
+    for number in $vms; do
+        await '*it has ended*'
+    done
+    right whole
+    stop 0
+}
+
 let_go_unfinished() {
     start --source "file:$dir/image"
     begin_halves
@@ -296,63 +202,15 @@ hangup_changes_nothing() {
 }
 
 status() {
-    start --source "file:$dir/image" --identity "$(id -u)=web-1"
+    start --source "file:$dir/image" --identity "$(id -u)=web-1" --max-faults 1 --around 2M
     begin_halves
     expect 0 "$GMEM_PAGER" --status --socket "$socket"
     says out "^web-1 +$vm +$(id -u) firecracker +4 "
     expect 0 "$GMEM_PAGER" --status --json --control "$socket.control"
     [ "$(json_value served)" = 1 ] && [ "$(json_value name)" = '"web-1"' ] || show 'other values'
-    [ "$(json_value length)" = 4194304 ] || show 'another length'
-    if command -v python3 >"$dir/python" 2>&1; then
-        python3 -c 'import json, sys; json.load(sys.stdin)' <"$dir/out" 2>"$dir/err" || show 'not JSON'
-    fi
+    [ "$(json_value length)" = 4194304 ] && [ "$(json_value throttled)" -ge 1 ] || show 'another length, or not throttled'
+    is_json
     end_halves
-    stop 0
-}
-
-# What comes of a name must be a regular file below the root, and nothing else.
-names_become_files() {
-    mkdir "$dir/root"
-    start --root "$dir/root" --source file:%i.mem --identity "$(id -u)=one"
-    refused 'one.mem: No such file'
-    cp "$dir/image" "$dir/root/one.mem"
-    right whole
-    rm "$dir/root/one.mem"
-    ln -s "$dir/image" "$dir/root/one.mem"
-    refused 'one.mem: Too many levels of symbolic links'
-    rm "$dir/root/one.mem"
-    ln -s /proc/self/exe "$dir/root/one.mem"
-    refused 'one.mem: Too many levels of symbolic links'
-    rm "$dir/root/one.mem"
-    mkfifo "$dir/root/one.mem"
-    refused 'one.mem: not a regular file'
-    rm "$dir/root/one.mem"
-    mkdir "$dir/root/one.mem"
-    refused 'one.mem: not a regular file'
-    stop 0
-}
-
-nothing_leads_out() {
-    mkdir "$dir/root"
-    ln -s .. "$dir/root/up"
-    for path in ../image ./../image up/image up/../image "$dir/image" /proc/self/fd/0; do
-        expect 1 "$GMEM_PAGER" --socket "$socket" --root "$dir/root" --source "file:$path"
-        says err 'Invalid cross-device link|Too many levels of symbolic links'
-    done
-}
-
-no_name_no_file() {
-    mkdir "$dir/root"
-    start --root "$dir/root" --source file:%i.mem
-    refused 'the VM has no name'
-    stop 0
-}
-
-user_in_the_path() {
-    mkdir "$dir/root"
-    cp "$dir/image" "$dir/root/$(id -u)%.mem"
-    start --root "$dir/root" --source file:%u%%.mem
-    right whole
     stop 0
 }
 
@@ -456,44 +314,9 @@ guide_page() {
 # --- the run ---
 
 tests='arguments every_byte with_every_option pages_of_2m handed_sockets as_nobody unconfined_if_told others_are_not_delayed
-    killed_vm_is_noticed let_go_unfinished finished_before_the_end second_signal_ends_the_filling hangup_changes_nothing status names_become_files
-    nothing_leads_out no_name_no_file user_in_the_path native_by_its_name native_goes_on_with_the_next
+    killed_vm_is_noticed many_come_and_go let_go_unfinished finished_before_the_end second_signal_ends_the_filling hangup_changes_nothing status
+    native_by_its_name native_goes_on_with_the_next
     other_users_are_refused files_at_offsets first_layer_counts
     missing_content_is_poisoned too_large_is_refused one_at_a_socket guide_page'
 
-run() {
-    dir=$top/$1
-    socket=$dir/s
-    mkdir "$dir" && cp "$top/image" "$dir/image" || exit 1
-    [ "$1" = arguments ] || needs_root
-    case $1 in
-    native_*) "$build/gmem-info" --feature uffd_minor_memfd >"$dir/out" 2>&1 || skip 'no userfaultfd for pages of a memfd' ;;
-    esac
-    "$1"
-}
-
-chosen=
-for test in $tests; do
-    case $test in
-    *"${1:-}"*) chosen="$chosen $test" ;;
-    esac
-done
-
-# shellcheck disable=SC2086
-set -- $chosen
-echo "# PLAN $#"
-head -c 4M /dev/urandom >"$top/image" || exit 1
-for test in "$@"; do
-    echo "# RUN $test"
-    : >"$top/reason"
-    (run "$test")
-    case $? in
-    0) echo "# PASS $test" ;;
-    77) echo "# SKIP $test: $(cat "$top/reason")" ;;
-    *)
-        echo "# FAIL $test"
-        failures=1
-        ;;
-    esac
-done
-exit $failures
+run_tests "$@"

@@ -2,53 +2,20 @@
 # SPDX-License-Identifier: MIT
 # The programs as their users run them: examples/microvm on small images, and gmem-info. MICROVM and GMEM_INFO say where they
 # are. Speaks the protocol of tests/run; an argument runs only the tests whose name contains it.
-set -u
+. "$(dirname "$0")/shell.sh"
 LC_ALL=C.UTF-8
 export LC_ALL
 unset COLUMNS
 
-here=$(cd "$(dirname "$0")/../.." && pwd) || exit 1
 : "${MICROVM:=$here/build/microvm}" "${GMEM_INFO:=$here/build/gmem-info}"
-dir=$(mktemp -d) || exit 1
-trap 'rm -rf "$dir"' EXIT
-trap 'exit 1' HUP INT TERM
-chmod 755 "$dir"
 image=$dir/image
 pool=/sys/kernel/mm/hugepages/hugepages-2048kB
-failures=0
+
+begin() {
+    sh "$here/examples/microvm/make-image.sh" "$image" 16
+}
 
 # --- what a test is made of ---
-
-# What the last program said is in $dir/out and $dir/err.
-show() {
-    echo "  $*"
-    sed 's/^/    out: /' "$dir/out"
-    sed 's/^/    err: /' "$dir/err"
-    exit 1
-}
-
-skip() {
-    echo "$*" >"$dir/reason"
-    exit 77
-}
-
-# expect STATUS PROGRAM...: the exit status must be this one.
-expect() {
-    wanted=$1
-    shift
-    "$@" >"$dir/out" 2>"$dir/err" </dev/null
-    got=$?
-    [ "$got" -eq "$wanted" ] || show "exit status $got instead of $wanted: $*"
-}
-
-# says out|err PATTERN (extended regular expression)
-says() {
-    grep -Eq "$2" "$dir/$1" || show "std$1 does not say '$2'"
-}
-
-says_not() {
-    ! grep -Eq "$2" "$dir/$1" || show "std$1 says '$2'"
-}
 
 right() {
     expect 0 "$@"
@@ -72,9 +39,7 @@ refused() {
 }
 
 json() {
-    if command -v python3 >"$dir/python" 2>&1; then
-        python3 -c 'import json, sys; json.load(sys.stdin)' <"$dir/out" 2>"$dir/err" || show 'not JSON'
-    fi
+    is_json
     [ "$(head -c 1 "$dir/out")" = '{' ] && [ "$(tail -n 1 "$dir/out")" = '}' ] || show 'not one JSON object'
 }
 
@@ -545,28 +510,4 @@ tests='right_by_default right_on_memfd right_on_guest_memfd right_on_hugetlb gue
     right_on_demand_as_a_user missing_permission_is_named bad_options_of_lazy_are_refused report_that_nobody_got info_report info_bad_options info_features info_tasks
     json_of_info info_narrow info_as_a_user'
 
-chosen=
-for test in $tests; do
-    case $test in
-    *"${1:-}"*) chosen="$chosen $test" ;;
-    esac
-done
-
-# shellcheck disable=SC2086
-set -- $chosen
-echo "# PLAN $#"
-sh "$here/examples/microvm/make-image.sh" "$image" 16 || exit 1
-for test in "$@"; do
-    echo "# RUN $test"
-    : >"$dir/reason"
-    ("$test")
-    case $? in
-    0) echo "# PASS $test" ;;
-    77) echo "# SKIP $test: $(cat "$dir/reason")" ;;
-    *)
-        echo "# FAIL $test"
-        failures=1
-        ;;
-    esac
-done
-exit $failures
+run_tests "$@"

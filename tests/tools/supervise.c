@@ -4,9 +4,11 @@
  *
  *     supervise NOTIFY-SOCKET LISTEN-SOCKET|- PROGRAM [ARGUMENT]...
  *
- * With LISTEN-SOCKET the program is handed that socket and a second one, LISTEN-SOCKET.control. */
+ * A NOTIFY-SOCKET that begins with '@' has no file. With LISTEN-SOCKET the program is handed that socket and a second one,
+ * LISTEN-SOCKET.control. */
 #include <errno.h>
 #include <poll.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,7 +33,9 @@ static int bound(int type, const char *path, const char *suffix)
 	int n = snprintf(address.sun_path, sizeof(address.sun_path), "%s%s", path, suffix);
 
 	need(fd >= 0 && n > 0 && (size_t)n < sizeof(address.sun_path), "the socket's path");
-	need(bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0, path);
+	if (address.sun_path[0] == '@')
+		address.sun_path[0] = '\0';
+	need(bind(fd, (struct sockaddr *)&address, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + (size_t)n)) == 0, path);
 	return fd;
 }
 

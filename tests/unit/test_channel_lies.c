@@ -234,6 +234,28 @@ static void more_than_is_allowed(void **state)
 	liar_end(&liar);
 }
 
+static void more_memories_than_are_allowed(void **state)
+{
+	struct gmem_channel_open_opts one = { .size = sizeof(one), .max_memories = 1 };
+	struct liar liar = liar_make(&one, 1);
+	struct gmemi_wire wire = { .type = GMEMI_WIRE_MEMORY, .fds = 1 };
+
+	(void)state;
+	wire.memory = (struct gmemi_wire_memory){
+		.endpoint = 9, .memory = 4, .map = GMEMI_WIRE_NONE, .length = MEMORY_PAGES * page(), .page_size = page()
+	};
+	say(&liar.speaker, &wire, &liar.memory);
+	line_refuses(&liar.line, -EPROTO, "more than 1 memories");
+	liar_end(&liar);
+	liar = (struct liar){ .line = line_make(SOCK_STREAM, &one), .w = watched_make(1), .memory = -1 };
+	liar.speaker.socket = liar.line.far;
+	say_hello(&liar.speaker);
+	say_endpoint(&liar.speaker, liar.w.uffd, 2, 1, 0);
+	line_refuses(&liar.line, -EPROTO, "2 memories: more than are allowed");
+	watched_end(&liar.w);
+	line_end(&liar.line);
+}
+
 /* --- order -------------------------------------------------------------------------------------------------------------- */
 
 static void refused_hello(uint32_t least, uint32_t most, uint32_t role, const char *word)
@@ -435,6 +457,7 @@ static const struct gt_test tests[] = {
 	GT(a_text_without_an_end, GT_NEEDS_NOTHING),
 	GT(fewer_or_more_than_was_said, GT_NEEDS_UFFD),
 	GT(more_than_is_allowed, GT_NEEDS_UFFD),
+	GT(more_memories_than_are_allowed, GT_NEEDS_UFFD),
 	GT(hellos_that_do_not_fit, GT_NEEDS_NOTHING),
 	GT(out_of_order, GT_NEEDS_UFFD),
 	GT(fds_that_are_named_and_do_not_come, GT_NEEDS_NOTHING),

@@ -250,6 +250,12 @@ static void arguments_of_opening(void **state)
 	opts.max_regions = 1000001;
 	bad("gmem_channel_open", gmem_channel_open(ends[0], &channel, &opts), -EINVAL, "opts->max_regions");
 	opts.max_regions = 0;
+	opts.max_memories = 65;
+	bad("gmem_channel_open", gmem_channel_open(ends[0], &channel, &opts), -EINVAL, "opts->max_memories");
+	opts.max_memories = 0;
+	opts.reserved = 1;
+	bad("gmem_channel_open", gmem_channel_open(ends[0], &channel, &opts), -EINVAL, "opts->reserved");
+	opts.reserved = 0;
 	memset(name, 'n', sizeof(name));
 	name[256] = '\0';
 	opts.identity = name;
