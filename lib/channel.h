@@ -107,6 +107,10 @@ void gmemi_close_fds(const int *fds, uint32_t count);
 int gmemi_channel_answer(struct gmem_channel *channel, struct gmemi_wire *wire);
 /* Sends what waits, as far as there is room. */
 int gmemi_channel_flush(struct gmem_channel *channel);
+/* Both, of what need not be said: -EAGAIN the peer does not read, and nothing was put. */
+int gmemi_channel_post(struct gmem_channel *channel, struct gmemi_wire *wire);
+/* Sends all that waits; waits until `deadline`. */
+int gmemi_channel_drain(struct gmem_channel *channel, uint64_t deadline);
 /* Sends all of it, fds with the first byte; waits until `deadline`. */
 int gmemi_channel_send_all(struct gmem_channel *channel, const void *data, size_t length, const int *fds, uint32_t count,
 			   uint64_t deadline);

@@ -145,9 +145,12 @@ int gmemi_channel_say(struct gmem_channel *channel, struct gmemi_wire *wire, con
 
 	if (!bytes)
 		return -ENOMEM;
-	wire->number = ++channel->number;
-	(void)gmemi_wire_encode(wire, bytes, size);
-	r = gmemi_channel_send_all(channel, bytes, size, fds, wire->fds, deadline);
+	r = gmemi_channel_drain(channel, deadline); /* what was posted before comes before */
+	if (r == 0) {
+		wire->number = ++channel->number;
+		(void)gmemi_wire_encode(wire, bytes, size);
+		r = gmemi_channel_send_all(channel, bytes, size, fds, wire->fds, deadline);
+	}
 	gmemi_free(bytes);
 	return r;
 }
@@ -412,5 +415,7 @@ int gmemi_channel_attend(struct gmem_channel *channel)
 		if (r == 0)
 			r = gmemi_refuse(-ENOTCONN, "the peer has closed its end");
 	}
-	return r == -EAGAIN || r > 0 ? 0 : outcome(channel, r);
+	if (r == -EAGAIN || r > 0)
+		r = gmemi_channel_flush(channel);
+	return outcome(channel, r);
 }

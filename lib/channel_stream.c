@@ -139,6 +139,16 @@ int gmemi_channel_flush(struct gmem_channel *channel)
 	return waited ? watch_out(channel) : 0;
 }
 
+int gmemi_channel_post(struct gmem_channel *channel, struct gmemi_wire *wire)
+{
+	int r;
+
+	if (gmemi_wire_size(wire) > sizeof(channel->out) - channel->out_have)
+		return gmemi_refuse(-EAGAIN, "the peer does not read what it is sent");
+	r = gmemi_channel_answer(channel, wire);
+	return r < 0 ? r : gmemi_channel_flush(channel);
+}
+
 static uint64_t time_left(uint64_t deadline)
 {
 	uint64_t now = gmemi_sys_now();
@@ -153,6 +163,18 @@ static int wait_for_room(struct gmem_channel *channel, uint64_t deadline)
 	if (r == -ETIMEDOUT)
 		return gmemi_refuse(r, "the peer does not take what is sent");
 	return r < 0 ? gmemi_failed(r, "waiting for room in the socket", NULL) : 0;
+}
+
+int gmemi_channel_drain(struct gmem_channel *channel, uint64_t deadline)
+{
+	int r = gmemi_channel_flush(channel);
+
+	while (r == 0 && channel->out_have) {
+		r = wait_for_room(channel, deadline);
+		if (r == 0)
+			r = gmemi_channel_flush(channel);
+	}
+	return r;
 }
 
 int gmemi_channel_send_all(struct gmem_channel *channel, const void *data, size_t length, const int *fds, uint32_t count,

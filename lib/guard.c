@@ -204,6 +204,19 @@ int gmem_guard_get_fd(const struct gmem_guard *guard)
 	return guard ? guard->epoll : gmemi_refuse(-EINVAL, "the guard is NULL");
 }
 
+static void take_counters(const struct gmem_guard *guard, struct gmem_guard_info *info)
+{
+	const _Atomic uint64_t *counters = guard->counters;
+
+	info->pager_answers = atomic_load(&guard->answers);
+	info->pager_faults = atomic_load(&counters[GMEMI_WIRE_FAULTS]);
+	info->pager_bytes = atomic_load(&counters[GMEMI_WIRE_BYTES]);
+	info->pager_zeroed = atomic_load(&counters[GMEMI_WIRE_ZEROED]);
+	info->pager_poisoned = atomic_load(&counters[GMEMI_WIRE_POISONED]);
+	info->pager_remaining = atomic_load(&counters[GMEMI_WIRE_REMAINING]);
+	info->pager_errors = atomic_load(&counters[GMEMI_WIRE_SOURCE_ERRORS]);
+}
+
 int gmem_guard_query(const struct gmem_guard *guard, struct gmem_guard_info *info)
 {
 	struct gmem_guard_info now = { 0 };
@@ -219,6 +232,7 @@ int gmem_guard_query(const struct gmem_guard *guard, struct gmem_guard_info *inf
 	now.remaining = gmemi_uffd_remaining(guard->uffd);
 	now.state = atomic_load(&guard->state);
 	now.pager_pid = atomic_load(&guard->pager_pid);
+	take_counters(guard, &now);
 	gmemi_info_out(info, &now, sizeof(now));
 	return 0;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Floor 6: the guard. guard.c makes and ends it, guard_attach.c hands the endpoint out, guard_run.c hears what becomes of the
- * pager.
+ * pager, guard_say.c is what the pager is asked.
  *
  * When may another pager have the memory? One that lives cannot have it taken away: its mappings stay, and it may be in the
  * middle of storing a page. So the one before has to have said that it has let go, or its connection has to have ended *and*
@@ -15,7 +15,8 @@
 
 #include "channel.h"
 
-#define GMEMI_GUARD_NEWS 8 /* events that one turn may have to tell */
+#define GMEMI_GUARD_NEWS 8     /* events that one turn may have to tell */
+#define GMEMI_GUARD_COUNTERS 7 /* of the pager, by their numbers in the protocol, from 1 on */
 
 struct gmem_guard {
 	struct gmemi_uffd_listener listener;
@@ -30,10 +31,12 @@ struct gmem_guard {
 	uint32_t endpoint;            /* its number, another one for each pager */
 	bool lost;                    /* the connection has ended, and there is no proof yet that the pager has */
 	bool dead, released;
+	bool counted;            /* STATISTICS have come, which is to be told */
+	bool wants_room;         /* something waits until the pager reads */
 	bool drains;             /* reads the endpoint's events */
 	atomic_bool firecracker; /* it was handed out by that protocol: once and for all */
 	_Atomic uint32_t state, pager_pid;
-	_Atomic uint64_t deaths;
+	_Atomic uint64_t deaths, answers, counters[GMEMI_GUARD_COUNTERS];
 };
 
 /* guard.c */
@@ -48,5 +51,13 @@ void gmemi_guard_drain(struct gmem_guard *guard, bool on);
 void gmemi_guard_forget_pager(struct gmem_guard *guard);
 /* Of the peer; gmemi_channel_fn. */
 int gmemi_guard_notice(void *guard, struct gmem_channel *channel, const struct gmemi_wire *wire);
+
+/* guard_say.c; the lock is held */
+/* STATISTICS. */
+int gmemi_guard_count(struct gmem_guard *guard, const struct gmemi_wire *wire);
+/* Of another pager. */
+void gmemi_guard_count_anew(struct gmem_guard *guard);
+/* Waits for room in the socket as long as there is something to be sent. */
+void gmemi_guard_want_room(struct gmem_guard *guard);
 
 #endif

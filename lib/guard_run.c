@@ -25,6 +25,8 @@ int gmemi_guard_notice(void *user, struct gmem_channel *channel, const struct gm
 	(void)channel;
 	if (wire->type == GMEMI_WIRE_RELEASE && wire->release.endpoint == guard->endpoint)
 		guard->released = true;
+	if (wire->type == GMEMI_WIRE_STATISTICS && wire->end.endpoint == guard->endpoint)
+		return gmemi_guard_count(guard, wire);
 	return 0;
 }
 
@@ -84,11 +86,16 @@ static void read_events(struct gmem_guard *guard)
 
 /* --- the end of a pager ------------------------------------------------------------------------------------------------- */
 
+static void add_news(struct news *news, enum gmem_guard_event event)
+{
+	if (news->count < GMEMI_GUARD_NEWS)
+		news->events[news->count++] = event;
+}
+
 static void become(struct gmem_guard *guard, enum gmem_guard_event event, struct news *news)
 {
 	atomic_store(&guard->state, event);
-	if (news->count < GMEMI_GUARD_NEWS)
-		news->events[news->count++] = event;
+	add_news(news, event);
 	if (event == GMEM_GUARD_SILENT)
 		return;
 	gmemi_guard_forget_pager(guard);
@@ -109,6 +116,8 @@ static void hear(struct gmem_guard *guard)
 {
 	int r = guard->channel ? gmemi_channel_attend(guard->channel) : 0;
 
+	if (r == 0 && guard->channel)
+		gmemi_guard_want_room(guard);
 	if (guard->released || r == 0)
 		return;
 	gmemi_tolerated();
@@ -128,6 +137,9 @@ static void settle(struct gmem_guard *guard, struct news *news)
 	bool late = gmemi_sys_timer_take(guard->timer);
 
 	hear(guard);
+	if (guard->counted)
+		add_news(news, GMEM_GUARD_STATISTICS);
+	guard->counted = false;
 	look_at_process(guard);
 	if (guard->released && guard->channel)
 		become(guard, GMEM_GUARD_RELEASED, news);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Floor 6: the server. server.c makes and ends it, server_thread.c waits and accepts, server_visitor.c is what becomes of who
- * has come.
+ * has come, server_answer.c is what a VM that is served asks.
  *
  * Why a thread of its own, and not the pager's: a handshake can have thousands of ranges, and the program may open files, or
  * wait for a network, to choose a source. A pager's thread that did so would leave the faults of all other VMs waiting. So the
@@ -12,6 +12,8 @@
 
 #include "channel.h"
 #include "pager.h"
+
+#define GMEMI_STATISTICS 6 /* counters that a VM is told */
 
 enum gmemi_visitor_state {
 	GMEMI_VISITOR_COMING, /* in its handshake */
@@ -32,6 +34,7 @@ struct gmemi_visitor {
 	int reason;
 	uint32_t endpoint; /* its number on the channel */
 	bool detached;
+	bool asks;  /* for statistics */
 	bool ended; /* the pager is done with it; under the server's lock */
 	uint64_t pending;
 };
@@ -72,5 +75,11 @@ void gmemi_visitor_stop(struct gmemi_visitor *visitor);
 /* If the pager is done with it. */
 void gmemi_visitor_take_end(struct gmemi_visitor *visitor);
 void gmemi_visitor_free(struct gmemi_visitor *visitor);
+
+/* server_answer.c */
+/* Messages about the endpoint as a whole; gmemi_channel_fn. */
+int gmemi_visitor_notice(void *visitor, struct gmem_channel *channel, const struct gmemi_wire *wire);
+/* What was asked is answered: a code if the connection has failed. */
+int gmemi_visitor_answer(struct gmemi_visitor *visitor);
 
 #endif

@@ -51,6 +51,14 @@ enum gmemi_wire_code {
 	GMEMI_WIRE_SHORTAGE = 7,
 	GMEMI_WIRE_FAILED = 8
 };
+enum gmemi_wire_what { /* is counted */
+		       GMEMI_WIRE_FAULTS = 1,
+		       GMEMI_WIRE_BYTES = 2,
+		       GMEMI_WIRE_ZEROED = 3,
+		       GMEMI_WIRE_POISONED = 4,
+		       GMEMI_WIRE_REMAINING = 5,
+		       GMEMI_WIRE_SOURCE_ERRORS = 6
+};
 #define GMEMI_WIRE_WRITE_PROTECT UINT32_C(1) /* of region flags: registered for it */
 
 struct gmemi_wire_hello {

@@ -38,7 +38,8 @@ enum gmem_guard_event {
 	GMEM_GUARD_SILENT = 3,   /**< Its connection has ended or broken, but its process lives, or it is not known which one
 				      that is: it may still store into the memory. GMEM_GUARD_DEAD follows when it ends. */
 	GMEM_GUARD_RELEASED = 4, /**< The pager has let the endpoint go: another may be attached. */
-	GMEM_GUARD_COMPLETE = 5  /**< Not yet. */
+	GMEM_GUARD_COMPLETE = 5, /**< Not yet. */
+	GMEM_GUARD_STATISTICS = 6 /**< The pager has said what it has done: gmem_guard_query(). Never a state. */
 };
 
 /** Receives events, in a thread that is in gmem_guard_run(), with no lock held. It may call the library, also
@@ -70,6 +71,14 @@ struct gmem_guard_info {
 	uint64_t remaining; /**< bytes that are empty in the page maps */
 	uint32_t state;     /**< the last enum gmem_guard_event */
 	uint32_t pager_pid; /**< of who answered, or (Firecracker's protocol) made the socket; 0 = none, or not known */
+	/* What the last pager attached has said of itself since it has the endpoint; not to be believed more than it is. */
+	uint64_t pager_answers;   /**< how often it has said so: 0 = the others say nothing */
+	uint64_t pager_faults;    /**< page faults */
+	uint64_t pager_bytes;     /**< filled */
+	uint64_t pager_zeroed;    /**< pages made zeros */
+	uint64_t pager_poisoned;  /**< pages */
+	uint64_t pager_remaining; /**< bytes that are empty */
+	uint64_t pager_errors;    /**< of its source */
 };
 
 /** Holds an endpoint.
@@ -119,6 +128,18 @@ GMEM_API void gmem_guard_destroy(struct gmem_guard *guard);
  * @threads{object} @blocks{waits} (for the pager, as long as the channel lets a handshake take) @since{0.1}
  */
 GMEM_API int gmem_guard_attach(struct gmem_guard *guard, struct gmem_channel *channel);
+
+/** Asks the pager what it has done so far. The answer comes to gmem_guard_run(), as GMEM_GUARD_STATISTICS, and is in
+ * gmem_guard_query() from then on; a pager need not answer, and may answer several questions at once.
+ *
+ * @param guard  the guard
+ * @return 0; -ENOTCONN no pager is attached, or it has just gone; -EOPNOTSUPP it is served by Firecracker's protocol; -EAGAIN the
+ *         pager does not read what it is sent; -EPIPE, -ECONNRESET the connection has failed: gmem_guard_run() tells; -EINVAL for
+ *         NULL; -ESTALE after fork
+ *
+ * @threads{any} @blocks{waits} (while a range is told to the pager by who registers or unregisters it) @since{0.1}
+ */
+GMEM_API int gmem_guard_ask(struct gmem_guard *guard);
 
 /** The fd to poll, always: readable = gmem_guard_run() has something to do.
  *

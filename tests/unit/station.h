@@ -84,8 +84,12 @@ enum vm_order {
 	VM_REMOVE,     /* and takes it away */
 	VM_LET_GO,     /* destroys the guard */
 	VM_POISON,     /* what has not come: whoever waits for it gets SIGBUS, which VM_TOUCHED says as -1 */
-	VM_HANG_UP     /* closes the connection, and not the guard (Firecracker's protocol) */
+	VM_HANG_UP,    /* closes the connection, and not the guard (Firecracker's protocol) */
+	VM_ASK,        /* the pager: what gmem_guard_ask() says */
+	VM_COUNTED     /* what the pager has said: enum counted */
 };
+
+enum counted { COUNTED_ANSWERS, COUNTED_FAULTS, COUNTED_BYTES, COUNTED_ZEROED, COUNTED_POISONED, COUNTED_REMAINING, COUNTED_ERRORS };
 
 struct vm {
 	pid_t pid;

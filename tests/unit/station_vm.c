@@ -183,6 +183,20 @@ static int64_t guard_state(const struct owner *o)
 	return r < 0 ? r : (int64_t)info.state;
 }
 
+static int64_t pager_counted(const struct owner *o, uint64_t what)
+{
+	struct gmem_guard_info info = { .size = sizeof(info) };
+	int r = gmem_guard_query(o->guard, &info);
+	const uint64_t said[] = {
+		[COUNTED_ANSWERS] = info.pager_answers,	    [COUNTED_FAULTS] = info.pager_faults,
+		[COUNTED_BYTES] = info.pager_bytes,	    [COUNTED_ZEROED] = info.pager_zeroed,
+		[COUNTED_POISONED] = info.pager_poisoned,   [COUNTED_REMAINING] = info.pager_remaining,
+		[COUNTED_ERRORS] = info.pager_errors,
+	};
+
+	return r < 0 ? r : (int64_t)said[what];
+}
+
 static int64_t let_go(struct owner *o)
 {
 	gmem_guard_destroy(o->guard);
@@ -229,6 +243,10 @@ int64_t owner_obey(struct owner *o, const struct address *address, enum vm_order
 		return let_go(o);
 	case VM_HANG_UP:
 		return hang_up(o);
+	case VM_ASK:
+		return gmem_guard_ask(o->guard);
+	case VM_COUNTED:
+		return pager_counted(o, a);
 	default:
 		return -EINVAL;
 	}
