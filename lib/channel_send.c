@@ -365,6 +365,16 @@ int gmemi_channel_say_added(struct gmem_channel *channel, struct gmem_uffd *uffd
 	return outcome(channel, r);
 }
 
+bool gmemi_channel_was_told(const struct gmem_channel *channel, const struct gmem *mem, uint32_t *number)
+{
+	uint32_t i = 0;
+
+	while (i < channel->told_count && channel->told[i] != mem)
+		i++;
+	*number = i;
+	return i < channel->told_count;
+}
+
 int gmemi_channel_say_removed(struct gmem_channel *channel, uint32_t endpoint, const struct gmem *mem, uint64_t offset,
 			      uint64_t length, bool last)
 {
@@ -374,16 +384,11 @@ int gmemi_channel_say_removed(struct gmem_channel *channel, uint32_t endpoint, c
 				   .end = { .endpoint = endpoint },
 				   .items = &range,
 				   .item_count = 1 };
-	uint32_t i = 0;
 
-	while (mem && i < channel->told_count && channel->told[i] != mem)
-		i++;
-	if (mem && i == channel->told_count)
+	if (mem && !gmemi_channel_was_told(channel, mem, &range.memory))
 		return 0; /* it was not told of any of it */
-	if (mem)
-		range.memory = i;
 	if (mem && last)
-		channel->told[i] = NULL; /* it may end; another one, at its address, is not the same */
+		channel->told[range.memory] = NULL; /* it may end; another one, at its address, is not the same */
 	return outcome(channel, gmemi_channel_say(channel, &wire, NULL, time_limit(channel)));
 }
 

@@ -93,18 +93,6 @@ void gmemi_channel_take_fds(struct gmem_channel *channel, int *fds, uint32_t cou
 
 /* --- out ---------------------------------------------------------------------------------------------------------------- */
 
-int gmemi_channel_answer(struct gmem_channel *channel, struct gmemi_wire *wire)
-{
-	size_t length;
-
-	wire->number = ++channel->number;
-	length = gmemi_wire_encode(wire, channel->out + channel->out_have, sizeof(channel->out) - channel->out_have);
-	if (!length)
-		return gmemi_refuse(-EPROTO, "the peer does not read its answers");
-	channel->out_have += length;
-	return 0;
-}
-
 /* A packet is one message. */
 static size_t next_out(const struct gmem_channel *channel)
 {
@@ -139,12 +127,32 @@ int gmemi_channel_flush(struct gmem_channel *channel)
 	return waited ? watch_out(channel) : 0;
 }
 
+static bool has_room(struct gmem_channel *channel, const struct gmemi_wire *wire, int *r)
+{
+	size_t size = gmemi_wire_size(wire);
+
+	*r = size > sizeof(channel->out) - channel->out_have ? gmemi_channel_flush(channel) : 0;
+	return *r == 0 && size <= sizeof(channel->out) - channel->out_have;
+}
+
+int gmemi_channel_answer(struct gmem_channel *channel, struct gmemi_wire *wire)
+{
+	int r;
+
+	if (!has_room(channel, wire, &r))
+		return r < 0 ? r : gmemi_refuse(-EPROTO, "the peer does not read its answers");
+	wire->number = ++channel->number;
+	channel->out_have +=
+		gmemi_wire_encode(wire, channel->out + channel->out_have, sizeof(channel->out) - channel->out_have);
+	return 0;
+}
+
 int gmemi_channel_post(struct gmem_channel *channel, struct gmemi_wire *wire)
 {
 	int r;
 
-	if (gmemi_wire_size(wire) > sizeof(channel->out) - channel->out_have)
-		return gmemi_refuse(-EAGAIN, "the peer does not read what it is sent");
+	if (!has_room(channel, wire, &r))
+		return r < 0 ? r : gmemi_refuse(-EAGAIN, "the peer does not read what it is sent");
 	r = gmemi_channel_answer(channel, wire);
 	return r < 0 ? r : gmemi_channel_flush(channel);
 }

@@ -99,6 +99,8 @@ static void end(struct gmem_guard *guard)
 		if (guard->channel)
 			gmemi_channel_release(guard->channel);
 	}
+	gmemi_guard_free_faults(guard->faults);
+	gmemi_guard_free_faults(guard->done_faults);
 	gmemi_sys_close(guard->timer);
 	gmemi_sys_close(guard->epoll);
 	pthread_mutex_destroy(&guard->lock);
@@ -126,6 +128,7 @@ static struct gmem_guard *new_guard(struct gmem_uffd *uffd, const struct gmem_gu
 	guard->listener = (struct gmemi_uffd_listener){ .may_add = may_add, .added = added, .removed = removed };
 	guard->uffd = uffd;
 	guard->event = o->event;
+	guard->done = o->done;
 	guard->user = o->user;
 	guard->process = gmemi_sys_process();
 	guard->epoll = guard->timer = guard->pidfd = -1;

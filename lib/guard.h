@@ -16,12 +16,22 @@
 #include "channel.h"
 
 #define GMEMI_GUARD_NEWS 8     /* events that one turn may have to tell */
+#define GMEMI_GUARD_FAULTS 128 /* under way: what the library's server takes of a VM */
 #define GMEMI_GUARD_COUNTERS 7 /* of the pager, by their numbers in the protocol, from 1 on */
+
+/* That the pager was told of. */
+struct gmemi_guard_fault {
+	struct gmemi_guard_fault *next;
+	uint64_t number; /* its cookie on the wire */
+	uint64_t cookie; /* of the program's choice */
+	int result;
+};
 
 struct gmem_guard {
 	struct gmemi_uffd_listener listener;
 	struct gmem_uffd *uffd; /* held */
 	gmem_guard_fn event;
+	gmem_guard_done_fn done;
 	void *user;
 	uint32_t process; /* that made it */
 	int epoll, timer;
@@ -31,10 +41,14 @@ struct gmem_guard {
 	uint32_t endpoint;            /* its number, another one for each pager */
 	bool lost;                    /* the connection has ended, and there is no proof yet that the pager has */
 	bool dead, released;
-	bool counted;            /* STATISTICS have come, which is to be told */
-	bool wants_room;         /* something waits until the pager reads */
-	bool drains;             /* reads the endpoint's events */
-	atomic_bool firecracker; /* it was handed out by that protocol: once and for all */
+	struct gmemi_guard_fault *faults, *done_faults; /* under way; to be told */
+	uint32_t fault_count;                           /* under way */
+	uint64_t fault_number;                          /* of the last one */
+	uint64_t grace_end;                             /* of a pager that is lost: when it is called silent */
+	bool counted;                                   /* STATISTICS have come, which is to be told */
+	bool wants_room;                                /* something waits until the pager reads */
+	bool drains;                                    /* reads the endpoint's events */
+	atomic_bool firecracker;                        /* it was handed out by that protocol: once and for all */
 	_Atomic uint32_t state, pager_pid;
 	_Atomic uint64_t deaths, answers, counters[GMEMI_GUARD_COUNTERS];
 };
@@ -55,6 +69,11 @@ int gmemi_guard_notice(void *guard, struct gmem_channel *channel, const struct g
 /* guard_say.c; the lock is held */
 /* STATISTICS. */
 int gmemi_guard_count(struct gmem_guard *guard, const struct gmemi_wire *wire);
+/* FAULT_DONE. */
+void gmemi_guard_fault_done(struct gmem_guard *guard, const struct gmemi_wire_fault_done *done);
+/* All that are under way: the pager will not answer. */
+void gmemi_guard_fail_faults(struct gmem_guard *guard);
+void gmemi_guard_free_faults(struct gmemi_guard_fault *faults);
 /* Of another pager. */
 void gmemi_guard_count_anew(struct gmem_guard *guard);
 /* Waits for room in the socket as long as there is something to be sent. */

@@ -4,7 +4,10 @@
 
 #include <sys/epoll.h>
 
+#include "alloc.h"
 #include "err.h"
+#include "opts.h"
+#include "range.h"
 
 /* --- saying ------------------------------------------------------------------------------------------------------------- */
 
@@ -47,6 +50,122 @@ static int post(struct gmem_guard *guard, struct gmemi_wire *wire)
 	else if (r != -EAGAIN)
 		gmemi_guard_lose(guard);
 	return r;
+}
+
+/* --- faults ------------------------------------------------------------------------------------------------------------- */
+
+void gmemi_guard_free_faults(struct gmemi_guard_fault *faults)
+{
+	struct gmemi_guard_fault *next;
+
+	for (; faults; faults = next) {
+		next = faults->next;
+		gmemi_free(faults);
+	}
+}
+
+static void finish(struct gmem_guard *guard, struct gmemi_guard_fault **place, int result)
+{
+	struct gmemi_guard_fault *fault = *place;
+
+	*place = fault->next;
+	fault->result = result;
+	fault->next = guard->done_faults;
+	guard->done_faults = fault;
+	guard->fault_count--;
+}
+
+void gmemi_guard_fault_done(struct gmem_guard *guard, const struct gmemi_wire_fault_done *done)
+{
+	struct gmemi_guard_fault **place = &guard->faults;
+
+	while (*place && (*place)->number != done->cookie)
+		place = &(*place)->next;
+	if (*place)
+		finish(guard, place, gmemi_channel_error(done->code));
+}
+
+void gmemi_guard_fail_faults(struct gmem_guard *guard)
+{
+	while (guard->faults)
+		finish(guard, &guard->faults, -ENOTCONN);
+}
+
+static int check_fault(const struct gmem_guard *guard, const struct gmem *mem, uint64_t offset, uint64_t length)
+{
+	int r = check_attached(guard);
+
+	if (r < 0)
+		return r;
+	if (!guard->done)
+		return gmemi_refuse(-EINVAL, "the guard has no callback for it: opts->done of gmem_guard_create()");
+	if (length > GMEMI_WIRE_LENGTH)
+		return gmemi_refuse(-EINVAL, "the length is beyond what the protocol can say");
+	if (mem)
+		r = gmemi_memory_check(mem);
+	return r < 0 ? r : gmemi_range_check(offset, length, 1, mem ? mem->length : UINT64_MAX);
+}
+
+/* The lock is held. */
+static int forward(struct gmem_guard *guard, struct gmemi_wire *wire, struct gmemi_guard_fault *fault)
+{
+	int r;
+
+	if (guard->fault_count >= GMEMI_GUARD_FAULTS)
+		return gmemi_refuse(-EAGAIN, "%d faults are under way already", GMEMI_GUARD_FAULTS);
+	fault->number = ++guard->fault_number;
+	wire->fault.cookie = fault->number;
+	wire->fault.endpoint = guard->endpoint;
+	r = post(guard, wire);
+	if (r < 0)
+		return r;
+	fault->next = guard->faults;
+	guard->faults = fault;
+	guard->fault_count++;
+	return 0;
+}
+
+static int forward_of(struct gmem_guard *guard, const struct gmem *mem, struct gmemi_wire *wire, uint64_t cookie)
+{
+	struct gmemi_guard_fault *fault = gmemi_alloc(1, sizeof(*fault));
+	int r = 0;
+
+	if (!fault)
+		return -ENOMEM;
+	fault->cookie = cookie;
+	pthread_mutex_lock(&guard->lock);
+	wire->fault.memory = GMEMI_WIRE_NONE;
+	if (mem && guard->channel && !gmemi_channel_was_told(guard->channel, mem, &wire->fault.memory))
+		r = gmemi_refuse(-ENOENT, "the endpoint watches nothing of this memory");
+	if (r == 0)
+		r = forward(guard, wire, fault);
+	pthread_mutex_unlock(&guard->lock);
+	if (r < 0)
+		gmemi_free(fault);
+	return r;
+}
+
+int gmem_guard_forward(struct gmem_guard *guard, struct gmem *mem, uint64_t offset, uint64_t length, uint64_t cookie,
+		       const struct gmem_guard_forward_opts *opts)
+{
+	struct gmemi_wire wire = { .type = GMEMI_WIRE_FAULT,
+				   .fault = { .offset = offset, .length = length, .gpa = UINT64_MAX } };
+	struct gmem_guard_forward_opts o;
+	int r;
+
+	GMEMI_CALL();
+	r = GMEMI_OPTS_IN(o, opts);
+	if (r == 0)
+		r = gmemi_opts_flags(o.flags, GMEM_FORWARD_WRITE, "opts->flags");
+	if (r == 0)
+		r = gmemi_opts_reserved(o.reserved);
+	if (r == 0)
+		r = check_fault(guard, mem, offset, length);
+	if (r < 0)
+		return r;
+	wire.fault.flags = o.flags & GMEM_FORWARD_WRITE ? GMEMI_WIRE_WRITE : 0;
+	wire.fault.vcpu = o.vcpu;
+	return forward_of(guard, mem, &wire, cookie);
 }
 
 /* --- statistics --------------------------------------------------------------------------------------------------------- */

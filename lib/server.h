@@ -13,7 +13,9 @@
 #include "channel.h"
 #include "pager.h"
 
-#define GMEMI_STATISTICS 6 /* counters that a VM is told */
+#define GMEMI_STATISTICS 6                     /* counters that a VM is told */
+#define GMEMI_SERVER_FAULTS 128                /* of a VM, under way */
+#define GMEMI_SERVER_FAULT (UINT64_C(2) << 20) /* bytes of one, or one page */
 
 enum gmemi_visitor_state {
 	GMEMI_VISITOR_COMING, /* in its handshake */
@@ -22,7 +24,9 @@ enum gmemi_visitor_state {
 	GMEMI_VISITOR_GONE     /* to be freed, at the end of the turn */
 };
 
-/* Somebody who has connected. The server's thread's own, but for `ended` and `pending`. */
+struct gmemi_server_fault;
+
+/* Somebody who has connected. The server's thread's own, but for what its lock guards. */
 struct gmemi_visitor {
 	struct gmemi_endpoint_watch watch;
 	struct gmemi_visitor *next;
@@ -34,8 +38,10 @@ struct gmemi_visitor {
 	int reason;
 	uint32_t endpoint; /* its number on the channel */
 	bool detached;
-	bool asks;  /* for statistics */
-	bool ended; /* the pager is done with it; under the server's lock */
+	bool asks;                       /* for statistics */
+	uint32_t faults;                 /* that it has sent, and that are not answered */
+	struct gmemi_server_fault *done; /* of them; under the server's lock */
+	bool ended;                      /* the pager is done with it; under the server's lock */
 	uint64_t pending;
 };
 
@@ -51,7 +57,7 @@ struct gmem_server {
 	int listener, epoll, timer, wakeup;
 	pthread_t thread;
 	atomic_bool stopping;
-	pthread_mutex_t lock; /* guards `ended` and `pending` of visitors */
+	pthread_mutex_t lock; /* guards `ended`, `pending` and `done` of visitors */
 	/* The thread's own. */
 	struct gmemi_visitor *visitors;
 	bool listens, short_of; /* is it waited for connections? Is there a lack of something for them? */
@@ -68,6 +74,8 @@ bool gmemi_server_is_inside(const struct gmem_server *server); /* the calling th
 int gmemi_visitor_come(struct gmem_server *server, int fd);
 /* Its channel has something. */
 void gmemi_visitor_hear(struct gmemi_visitor *visitor);
+/* Its faults may be done. */
+void gmemi_visitor_tell(struct gmemi_visitor *visitor);
 /* Of one without a connection: does its owner still live? */
 void gmemi_visitor_look(struct gmemi_visitor *visitor);
 /* Lets go whom nobody has let go yet. */
@@ -79,7 +87,7 @@ void gmemi_visitor_free(struct gmemi_visitor *visitor);
 /* server_answer.c */
 /* Messages about the endpoint as a whole; gmemi_channel_fn. */
 int gmemi_visitor_notice(void *visitor, struct gmem_channel *channel, const struct gmemi_wire *wire);
-/* What was asked is answered: a code if the connection has failed. */
+/* What can be answered is, or forgotten where nobody listens: a code if the connection has failed. */
 int gmemi_visitor_answer(struct gmemi_visitor *visitor);
 
 #endif

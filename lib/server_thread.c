@@ -93,6 +93,7 @@ static void sweep(struct gmem_server *server)
 	while ((visitor = *place)) {
 		if (atomic_load(&server->stopping))
 			gmemi_visitor_stop(visitor);
+		gmemi_visitor_tell(visitor);
 		gmemi_visitor_take_end(visitor);
 		if (visitor->state != GMEMI_VISITOR_GONE) {
 			place = &visitor->next;

@@ -64,6 +64,8 @@ void gmemi_visitor_free(struct gmemi_visitor *visitor)
 	if (!visitor)
 		return;
 	gmem_channel_close(visitor->channel);
+	visitor->channel = NULL;
+	(void)gmemi_visitor_answer(visitor);
 	gmem_uffd_destroy(visitor->uffd);
 	if (visitor->counter)
 		atomic_fetch_sub(visitor->counter, 1);
@@ -138,6 +140,7 @@ void gmemi_visitor_take_end(struct gmemi_visitor *visitor)
 	if (visitor->state == GMEMI_VISITOR_SERVED && atomic_load(&visitor->uffd->owner_gone))
 		visitor->reason = -ESRCH;
 	visitor->state = GMEMI_VISITOR_GONE;
+	gmemi_visitor_tell(visitor);
 	say_release(visitor);
 	atomic_fetch_add(&server->left, 1);
 	if (server->ops.leave)
@@ -279,12 +282,13 @@ static void hear_once(struct gmemi_visitor *visitor)
 	gmemi_tolerated();
 }
 
-static void answer(struct gmemi_visitor *visitor)
+void gmemi_visitor_tell(struct gmemi_visitor *visitor)
 {
-	int r = visitor->state == GMEMI_VISITOR_SERVED && visitor->channel ? gmemi_visitor_answer(visitor) : 0;
+	int r = gmemi_visitor_answer(visitor);
 
-	if (r < 0)
+	if (r < 0 && visitor->state == GMEMI_VISITOR_SERVED)
 		lose(visitor, r);
+	gmemi_tolerated();
 }
 
 void gmemi_visitor_hear(struct gmemi_visitor *visitor)
@@ -297,5 +301,5 @@ void gmemi_visitor_hear(struct gmemi_visitor *visitor)
 	hear_once(visitor);
 	if (arrives && visitor->state == GMEMI_VISITOR_SERVED && visitor->channel->in_have)
 		hear_once(visitor); /* what has come with the handshake: the socket says nothing of it any more */
-	answer(visitor);
+	gmemi_visitor_tell(visitor);
 }

@@ -60,22 +60,31 @@ static void depot_end(struct depot *depot)
 
 /* --- messages after the handshake --------------------------------------------------------------------------------------- */
 
-/* The library's pager does not answer: what comes next is the answer to something else. */
-static void ask_in_vain(struct second_owner *owner)
+/* Of two pages, which nobody touches. */
+static void ask_for_pages(struct second_owner *owner)
 {
+	int fds[NOTE_FDS];
 	struct note note = {
 		.type = NOTE_FAULT,
 		.part = {
 			[FAULT_ENDPOINT] = ENDPOINT,
 			[FAULT_MEMORY] = MEMORY,
-			[FAULT_COOKIE] = 1,
+			[FAULT_COOKIE] = UINT64_MAX,
 			[FAULT_OFFSET] = 40 * owner->page,
-			[FAULT_LENGTH] = owner->page,
+			[FAULT_LENGTH] = owner->page + 1,
 			[FAULT_GUEST] = NO_ADDRESS,
+			[FAULT_FLAGS] = UINT64_MAX,
 		},
 	};
 
 	second_say(owner->second, &note, NULL);
+	second_expect(owner->second, NOTE_FAULT_DONE, 0, &note, fds);
+	assert_int_equal(note.part[DONE_COOKIE], UINT64_MAX);
+	assert_int_equal(note.part[DONE_OFFSET], 40 * owner->page);
+	assert_int_equal(note.part[DONE_LENGTH], owner->page + 1);
+	assert_int_equal(note.part[DONE_CODE], 0);
+	assert_int_equal(second_state(owner, 40), 1);
+	assert_int_equal(second_state(owner, 41), 1);
 }
 
 /* Of the six counters of the page each is there, once. */
@@ -148,7 +157,7 @@ static void serve(int type, uint32_t strategy, uint32_t later)
 	second_owner_say_all(&owner);
 	second_owner_hear_all(&owner);
 	say_what_is_not_known(&owner, 31);
-	ask_in_vain(&owner);
+	ask_for_pages(&owner);
 	second_owner_check(&owner);
 	ask_for_statistics(&owner);
 	beat(&owner);
