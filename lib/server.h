@@ -54,14 +54,17 @@ struct gmem_server {
 	char identity[GMEMI_IDENTITY + 1];
 	uint32_t max_vms, max_handshakes;
 	uint32_t process; /* that made it */
-	int listener, epoll, timer, wakeup;
+	int epoll, timer, wakeup;
+	pthread_mutex_t listen_lock; /* guards the next two, for a moment at a time */
+	int listener;                /* -1 = none is accepted any more */
+	bool listens;                /* is it waited for? */
 	pthread_t thread;
 	atomic_bool stopping;
 	pthread_mutex_t lock; /* guards `ended`, `pending` and `done` of visitors */
 	/* The thread's own. */
 	struct gmemi_visitor *visitors;
-	bool listens, short_of; /* is it waited for connections? Is there a lack of something for them? */
-	bool ticks;             /* the timer is set */
+	bool short_of; /* is there a lack of something for connections? */
+	bool ticks;    /* the timer is set */
 	_Atomic uint64_t vms, handshakes, admitted, refused, broken, left;
 };
 
