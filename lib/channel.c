@@ -208,6 +208,18 @@ enum gmemi_wire_code gmemi_channel_code(int code)
 	}
 }
 
+int gmemi_channel_error(uint32_t code)
+{
+	static const int errors[] = {
+		[GMEMI_WIRE_OK] = 0,           [GMEMI_WIRE_BROKEN] = -EPROTO,
+		[GMEMI_WIRE_LIMIT] = -EAGAIN,  [GMEMI_WIRE_UNSUPPORTED] = -EOPNOTSUPP,
+		[GMEMI_WIRE_DENIED] = -EACCES, [GMEMI_WIRE_BUSY] = -EBUSY,
+		[GMEMI_WIRE_GONE] = -ENOENT,   [GMEMI_WIRE_SHORTAGE] = -ENOMEM,
+	};
+
+	return code < sizeof(errors) / sizeof(errors[0]) ? errors[code] : -EIO;
+}
+
 /* It may not be there any more, or not read. */
 static void tell_peer(struct gmem_channel *channel, int code)
 {

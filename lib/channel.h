@@ -103,10 +103,14 @@ void gmemi_channel_consume(struct gmem_channel *channel, size_t length);
 /* The first of the fds, to be closed by the caller. */
 void gmemi_channel_take_fds(struct gmem_channel *channel, int *fds, uint32_t count);
 void gmemi_close_fds(const int *fds, uint32_t count);
-/* Puts an answer behind those that wait. */
+/* Puts an answer behind those that wait, which are sent if there is no room. */
 int gmemi_channel_answer(struct gmem_channel *channel, struct gmemi_wire *wire);
 /* Sends what waits, as far as there is room. */
 int gmemi_channel_flush(struct gmem_channel *channel);
+/* Both, of what need not be said: -EAGAIN the peer does not read, and nothing was put. */
+int gmemi_channel_post(struct gmem_channel *channel, struct gmemi_wire *wire);
+/* Sends all that waits; waits until `deadline`. */
+int gmemi_channel_drain(struct gmem_channel *channel, uint64_t deadline);
 /* Sends all of it, fds with the first byte; waits until `deadline`. */
 int gmemi_channel_send_all(struct gmem_channel *channel, const void *data, size_t length, const int *fds, uint32_t count,
 			   uint64_t deadline);
@@ -124,8 +128,9 @@ int gmemi_channel_say_hello(struct gmem_channel *channel);
 int gmemi_channel_accept(struct gmem_channel *channel);
 /* Tells the peer that it is let go: code 0 = everything is there. */
 int gmemi_channel_say_release(struct gmem_channel *channel, uint32_t endpoint, int code, uint64_t pending);
-/* What a negative errno is on the wire. */
+/* What a negative errno is on the wire, and what is there as one. */
 enum gmemi_wire_code gmemi_channel_code(int code);
+int gmemi_channel_error(uint32_t code);
 
 /* channel_build.c: all with -EPROTO where the peer is to blame. */
 int gmemi_build_begin(struct gmemi_build *build, struct gmem_vm *vm, int uffd_fd);
@@ -149,6 +154,8 @@ int gmemi_channel_send(struct gmem_channel *channel, struct gmem_uffd *uffd, uin
 int gmemi_channel_say_added(struct gmem_channel *channel, struct gmem_uffd *uffd, uint32_t endpoint);
 int gmemi_channel_say_removed(struct gmem_channel *channel, uint32_t endpoint, const struct gmem *mem, uint64_t offset,
 			      uint64_t length, bool last);
+/* The number by which it knows the memory: false = it does not. */
+bool gmemi_channel_was_told(const struct gmem_channel *channel, const struct gmem *mem, uint32_t *number);
 int gmemi_channel_say_detach(struct gmem_channel *channel, uint32_t endpoint);
 /* Takes what the peer has sent since. 0 = nothing more is there now; -ENOTCONN it has closed its end; other codes, after which
  * the channel is of no more use. */

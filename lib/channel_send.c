@@ -145,9 +145,12 @@ int gmemi_channel_say(struct gmem_channel *channel, struct gmemi_wire *wire, con
 
 	if (!bytes)
 		return -ENOMEM;
-	wire->number = ++channel->number;
-	(void)gmemi_wire_encode(wire, bytes, size);
-	r = gmemi_channel_send_all(channel, bytes, size, fds, wire->fds, deadline);
+	r = gmemi_channel_drain(channel, deadline); /* what was posted before comes before */
+	if (r == 0) {
+		wire->number = ++channel->number;
+		(void)gmemi_wire_encode(wire, bytes, size);
+		r = gmemi_channel_send_all(channel, bytes, size, fds, wire->fds, deadline);
+	}
 	gmemi_free(bytes);
 	return r;
 }
@@ -362,6 +365,16 @@ int gmemi_channel_say_added(struct gmem_channel *channel, struct gmem_uffd *uffd
 	return outcome(channel, r);
 }
 
+bool gmemi_channel_was_told(const struct gmem_channel *channel, const struct gmem *mem, uint32_t *number)
+{
+	uint32_t i = 0;
+
+	while (i < channel->told_count && channel->told[i] != mem)
+		i++;
+	*number = i;
+	return i < channel->told_count;
+}
+
 int gmemi_channel_say_removed(struct gmem_channel *channel, uint32_t endpoint, const struct gmem *mem, uint64_t offset,
 			      uint64_t length, bool last)
 {
@@ -371,16 +384,11 @@ int gmemi_channel_say_removed(struct gmem_channel *channel, uint32_t endpoint, c
 				   .end = { .endpoint = endpoint },
 				   .items = &range,
 				   .item_count = 1 };
-	uint32_t i = 0;
 
-	while (mem && i < channel->told_count && channel->told[i] != mem)
-		i++;
-	if (mem && i == channel->told_count)
+	if (mem && !gmemi_channel_was_told(channel, mem, &range.memory))
 		return 0; /* it was not told of any of it */
-	if (mem)
-		range.memory = i;
 	if (mem && last)
-		channel->told[i] = NULL; /* it may end; another one, at its address, is not the same */
+		channel->told[range.memory] = NULL; /* it may end; another one, at its address, is not the same */
 	return outcome(channel, gmemi_channel_say(channel, &wire, NULL, time_limit(channel)));
 }
 
@@ -412,5 +420,7 @@ int gmemi_channel_attend(struct gmem_channel *channel)
 		if (r == 0)
 			r = gmemi_refuse(-ENOTCONN, "the peer has closed its end");
 	}
-	return r == -EAGAIN || r > 0 ? 0 : outcome(channel, r);
+	if (r == -EAGAIN || r > 0)
+		r = gmemi_channel_flush(channel);
+	return outcome(channel, r);
 }

@@ -93,18 +93,6 @@ void gmemi_channel_take_fds(struct gmem_channel *channel, int *fds, uint32_t cou
 
 /* --- out ---------------------------------------------------------------------------------------------------------------- */
 
-int gmemi_channel_answer(struct gmem_channel *channel, struct gmemi_wire *wire)
-{
-	size_t length;
-
-	wire->number = ++channel->number;
-	length = gmemi_wire_encode(wire, channel->out + channel->out_have, sizeof(channel->out) - channel->out_have);
-	if (!length)
-		return gmemi_refuse(-EPROTO, "the peer does not read its answers");
-	channel->out_have += length;
-	return 0;
-}
-
 /* A packet is one message. */
 static size_t next_out(const struct gmem_channel *channel)
 {
@@ -139,6 +127,36 @@ int gmemi_channel_flush(struct gmem_channel *channel)
 	return waited ? watch_out(channel) : 0;
 }
 
+static bool has_room(struct gmem_channel *channel, const struct gmemi_wire *wire, int *r)
+{
+	size_t size = gmemi_wire_size(wire);
+
+	*r = size > sizeof(channel->out) - channel->out_have ? gmemi_channel_flush(channel) : 0;
+	return *r == 0 && size <= sizeof(channel->out) - channel->out_have;
+}
+
+int gmemi_channel_answer(struct gmem_channel *channel, struct gmemi_wire *wire)
+{
+	int r;
+
+	if (!has_room(channel, wire, &r))
+		return r < 0 ? r : gmemi_refuse(-EPROTO, "the peer does not read its answers");
+	wire->number = ++channel->number;
+	channel->out_have +=
+		gmemi_wire_encode(wire, channel->out + channel->out_have, sizeof(channel->out) - channel->out_have);
+	return 0;
+}
+
+int gmemi_channel_post(struct gmem_channel *channel, struct gmemi_wire *wire)
+{
+	int r;
+
+	if (!has_room(channel, wire, &r))
+		return r < 0 ? r : gmemi_refuse(-EAGAIN, "the peer does not read what it is sent");
+	r = gmemi_channel_answer(channel, wire);
+	return r < 0 ? r : gmemi_channel_flush(channel);
+}
+
 static uint64_t time_left(uint64_t deadline)
 {
 	uint64_t now = gmemi_sys_now();
@@ -153,6 +171,18 @@ static int wait_for_room(struct gmem_channel *channel, uint64_t deadline)
 	if (r == -ETIMEDOUT)
 		return gmemi_refuse(r, "the peer does not take what is sent");
 	return r < 0 ? gmemi_failed(r, "waiting for room in the socket", NULL) : 0;
+}
+
+int gmemi_channel_drain(struct gmem_channel *channel, uint64_t deadline)
+{
+	int r = gmemi_channel_flush(channel);
+
+	while (r == 0 && channel->out_have) {
+		r = wait_for_room(channel, deadline);
+		if (r == 0)
+			r = gmemi_channel_flush(channel);
+	}
+	return r;
 }
 
 int gmemi_channel_send_all(struct gmem_channel *channel, const void *data, size_t length, const int *fds, uint32_t count,

@@ -99,6 +99,8 @@ static void end(struct gmem_guard *guard)
 		if (guard->channel)
 			gmemi_channel_release(guard->channel);
 	}
+	gmemi_guard_free_faults(guard->faults);
+	gmemi_guard_free_faults(guard->done_faults);
 	gmemi_sys_close(guard->timer);
 	gmemi_sys_close(guard->epoll);
 	pthread_mutex_destroy(&guard->lock);
@@ -126,6 +128,7 @@ static struct gmem_guard *new_guard(struct gmem_uffd *uffd, const struct gmem_gu
 	guard->listener = (struct gmemi_uffd_listener){ .may_add = may_add, .added = added, .removed = removed };
 	guard->uffd = uffd;
 	guard->event = o->event;
+	guard->done = o->done;
 	guard->user = o->user;
 	guard->process = gmemi_sys_process();
 	guard->epoll = guard->timer = guard->pidfd = -1;
@@ -204,6 +207,19 @@ int gmem_guard_get_fd(const struct gmem_guard *guard)
 	return guard ? guard->epoll : gmemi_refuse(-EINVAL, "the guard is NULL");
 }
 
+static void take_counters(const struct gmem_guard *guard, struct gmem_guard_info *info)
+{
+	const _Atomic uint64_t *counters = guard->counters;
+
+	info->pager_answers = atomic_load(&guard->answers);
+	info->pager_faults = atomic_load(&counters[GMEMI_WIRE_FAULTS]);
+	info->pager_bytes = atomic_load(&counters[GMEMI_WIRE_BYTES]);
+	info->pager_zeroed = atomic_load(&counters[GMEMI_WIRE_ZEROED]);
+	info->pager_poisoned = atomic_load(&counters[GMEMI_WIRE_POISONED]);
+	info->pager_remaining = atomic_load(&counters[GMEMI_WIRE_REMAINING]);
+	info->pager_errors = atomic_load(&counters[GMEMI_WIRE_SOURCE_ERRORS]);
+}
+
 int gmem_guard_query(const struct gmem_guard *guard, struct gmem_guard_info *info)
 {
 	struct gmem_guard_info now = { 0 };
@@ -219,6 +235,7 @@ int gmem_guard_query(const struct gmem_guard *guard, struct gmem_guard_info *inf
 	now.remaining = gmemi_uffd_remaining(guard->uffd);
 	now.state = atomic_load(&guard->state);
 	now.pager_pid = atomic_load(&guard->pager_pid);
+	take_counters(guard, &now);
 	gmemi_info_out(info, &now, sizeof(now));
 	return 0;
 }

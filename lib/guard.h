@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Floor 6: the guard. guard.c makes and ends it, guard_attach.c hands the endpoint out, guard_run.c hears what becomes of the
- * pager.
+ * pager, guard_say.c is what the pager is asked.
  *
  * When may another pager have the memory? One that lives cannot have it taken away: its mappings stay, and it may be in the
  * middle of storing a page. So the one before has to have said that it has let go, or its connection has to have ended *and*
@@ -15,12 +15,23 @@
 
 #include "channel.h"
 
-#define GMEMI_GUARD_NEWS 8 /* events that one turn may have to tell */
+#define GMEMI_GUARD_NEWS 8     /* events that one turn may have to tell */
+#define GMEMI_GUARD_FAULTS 128 /* under way: what the library's server takes of a VM */
+#define GMEMI_GUARD_COUNTERS 7 /* of the pager, by their numbers in the protocol, from 1 on */
+
+/* That the pager was told of. */
+struct gmemi_guard_fault {
+	struct gmemi_guard_fault *next;
+	uint64_t number; /* its cookie on the wire */
+	uint64_t cookie; /* of the program's choice */
+	int result;
+};
 
 struct gmem_guard {
 	struct gmemi_uffd_listener listener;
 	struct gmem_uffd *uffd; /* held */
 	gmem_guard_fn event;
+	gmem_guard_done_fn done;
 	void *user;
 	uint32_t process; /* that made it */
 	int epoll, timer;
@@ -30,10 +41,16 @@ struct gmem_guard {
 	uint32_t endpoint;            /* its number, another one for each pager */
 	bool lost;                    /* the connection has ended, and there is no proof yet that the pager has */
 	bool dead, released;
-	bool drains;             /* reads the endpoint's events */
-	atomic_bool firecracker; /* it was handed out by that protocol: once and for all */
+	struct gmemi_guard_fault *faults, *done_faults; /* under way; to be told */
+	uint32_t fault_count;                           /* under way */
+	uint64_t fault_number;                          /* of the last one */
+	uint64_t grace_end;                             /* of a pager that is lost: when it is called silent */
+	bool counted;                                   /* STATISTICS have come, which is to be told */
+	bool wants_room;                                /* something waits until the pager reads */
+	bool drains;                                    /* reads the endpoint's events */
+	atomic_bool firecracker;                        /* it was handed out by that protocol: once and for all */
 	_Atomic uint32_t state, pager_pid;
-	_Atomic uint64_t deaths;
+	_Atomic uint64_t deaths, answers, counters[GMEMI_GUARD_COUNTERS];
 };
 
 /* guard.c */
@@ -48,5 +65,18 @@ void gmemi_guard_drain(struct gmem_guard *guard, bool on);
 void gmemi_guard_forget_pager(struct gmem_guard *guard);
 /* Of the peer; gmemi_channel_fn. */
 int gmemi_guard_notice(void *guard, struct gmem_channel *channel, const struct gmemi_wire *wire);
+
+/* guard_say.c; the lock is held */
+/* STATISTICS. */
+int gmemi_guard_count(struct gmem_guard *guard, const struct gmemi_wire *wire);
+/* FAULT_DONE. */
+void gmemi_guard_fault_done(struct gmem_guard *guard, const struct gmemi_wire_fault_done *done);
+/* All that are under way: the pager will not answer. */
+void gmemi_guard_fail_faults(struct gmem_guard *guard);
+void gmemi_guard_free_faults(struct gmemi_guard_fault *faults);
+/* Of another pager. */
+void gmemi_guard_count_anew(struct gmem_guard *guard);
+/* Waits for room in the socket as long as there is something to be sent. */
+void gmemi_guard_want_room(struct gmem_guard *guard);
 
 #endif

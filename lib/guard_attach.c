@@ -52,7 +52,7 @@ static int watch(struct gmem_guard *guard, struct gmem_channel *channel)
 		return gmemi_failed(r, "EPOLL_CTL_ADD", "fs.epoll.max_user_watches?");
 	gmemi_channel_claim(channel);
 	guard->channel = channel;
-	guard->dead = guard->lost = guard->released = false;
+	guard->dead = guard->lost = guard->released = guard->wants_room = false;
 	r = gmemi_sys_ask_sender(channel->fd);
 	return r < 0 ? gmemi_failed(r, "SO_PASSCRED", NULL) : 0;
 }
@@ -77,6 +77,7 @@ static void watch_process(struct gmem_guard *guard, const struct gmem_channel *c
 
 static void set_up(struct gmem_guard *guard, struct gmem_channel *channel)
 {
+	gmemi_guard_count_anew(guard);
 	channel->notify = gmemi_guard_notice;
 	channel->notify_user = guard;
 	guard->endpoint++;

@@ -14,6 +14,7 @@
 struct news {
 	enum gmem_guard_event events[GMEMI_GUARD_NEWS];
 	int count;
+	struct gmemi_guard_fault *faults; /* that are done */
 };
 
 static _Thread_local const struct gmem_guard *inside;
@@ -25,6 +26,10 @@ int gmemi_guard_notice(void *user, struct gmem_channel *channel, const struct gm
 	(void)channel;
 	if (wire->type == GMEMI_WIRE_RELEASE && wire->release.endpoint == guard->endpoint)
 		guard->released = true;
+	if (wire->type == GMEMI_WIRE_STATISTICS && wire->end.endpoint == guard->endpoint)
+		return gmemi_guard_count(guard, wire);
+	if (wire->type == GMEMI_WIRE_FAULT_DONE)
+		gmemi_guard_fault_done(guard, &wire->fault_done);
 	return 0;
 }
 
@@ -84,31 +89,52 @@ static void read_events(struct gmem_guard *guard)
 
 /* --- the end of a pager ------------------------------------------------------------------------------------------------- */
 
+static void add_news(struct news *news, enum gmem_guard_event event)
+{
+	if (news->count < GMEMI_GUARD_NEWS)
+		news->events[news->count++] = event;
+}
+
 static void become(struct gmem_guard *guard, enum gmem_guard_event event, struct news *news)
 {
 	atomic_store(&guard->state, event);
-	if (news->count < GMEMI_GUARD_NEWS)
-		news->events[news->count++] = event;
+	add_news(news, event);
 	if (event == GMEM_GUARD_SILENT)
 		return;
+	gmemi_guard_fail_faults(guard);
 	gmemi_guard_forget_pager(guard);
 	guard->lost = false;
 	gmemi_guard_drain(guard, true);
 }
 
-/* The timer makes the fd readable, at once where all is known. */
+/* The timer makes the fd readable, at once where all is known, or there are faults to be told. */
 void gmemi_guard_lose(struct gmem_guard *guard)
 {
+	uint64_t now = gmemi_sys_now();
+
 	close_channel(guard);
+	gmemi_guard_fail_faults(guard);
 	guard->lost = true;
+	guard->grace_end = now + (guard->pidfd < 0 ? 0 : GRACE);
 	atomic_fetch_add(&guard->deaths, 1);
-	(void)gmemi_sys_timer_set(guard->timer, gmemi_sys_now() + (guard->pidfd < 0 ? 0 : GRACE));
+	(void)gmemi_sys_timer_set(guard->timer, guard->done_faults ? now : guard->grace_end);
+}
+
+static bool is_late(struct gmem_guard *guard)
+{
+	bool late = guard->lost && gmemi_sys_now() >= guard->grace_end;
+
+	if (gmemi_sys_timer_take(guard->timer) && guard->lost && !late)
+		(void)gmemi_sys_timer_set(guard->timer, guard->grace_end);
+	return late;
 }
 
 static void hear(struct gmem_guard *guard)
 {
 	int r = guard->channel ? gmemi_channel_attend(guard->channel) : 0;
 
+	if (r == 0 && guard->channel)
+		gmemi_guard_want_room(guard);
 	if (guard->released || r == 0)
 		return;
 	gmemi_tolerated();
@@ -125,9 +151,12 @@ static void look_at_process(struct gmem_guard *guard)
 
 static void settle(struct gmem_guard *guard, struct news *news)
 {
-	bool late = gmemi_sys_timer_take(guard->timer);
+	bool late = is_late(guard);
 
 	hear(guard);
+	if (guard->counted)
+		add_news(news, GMEM_GUARD_STATISTICS);
+	guard->counted = false;
 	look_at_process(guard);
 	if (guard->released && guard->channel)
 		become(guard, GMEM_GUARD_RELEASED, news);
@@ -135,6 +164,8 @@ static void settle(struct gmem_guard *guard, struct news *news)
 		become(guard, GMEM_GUARD_DEAD, news);
 	else if (guard->lost && late && atomic_load(&guard->state) != GMEM_GUARD_SILENT)
 		become(guard, GMEM_GUARD_SILENT, news);
+	news->faults = guard->done_faults;
+	guard->done_faults = NULL;
 	read_events(guard);
 }
 
@@ -143,12 +174,16 @@ static void settle(struct gmem_guard *guard, struct news *news)
 static int tell(const struct gmem_guard *guard, const struct news *news)
 {
 	const struct gmem_guard *before = inside;
+	int count = news->count;
 
 	inside = guard;
 	for (int i = 0; guard->event && i < news->count; i++)
 		(void)guard->event(guard->user, news->events[i]);
+	for (struct gmemi_guard_fault *fault = news->faults; fault; fault = fault->next, count++)
+		guard->done(guard->user, fault->cookie, fault->result);
 	inside = before;
-	return news->count;
+	gmemi_guard_free_faults(news->faults);
+	return count;
 }
 
 static int wait_for_news(struct gmem_guard *guard, uint64_t timeout_ns, struct news *news)
@@ -170,7 +205,7 @@ static int run(struct gmem_guard *guard, uint64_t timeout_ns, struct news *news)
 	uint64_t begun = gmemi_sys_now(), passed = 0;
 	int r = 1;
 
-	while (r == 1 && news->count == 0 && passed <= timeout_ns) {
+	while (r == 1 && !news->count && !news->faults && passed <= timeout_ns) {
 		r = wait_for_news(guard, timeout_ns == GMEM_FOREVER ? timeout_ns : timeout_ns - passed, news);
 		if (timeout_ns != GMEM_FOREVER)
 			passed = timeout_ns ? gmemi_sys_now() - begun : 1;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Floor 5: the pager. pager.c makes, starts and stops it, pager_endpoint.c knows what it serves, pager_serve.c waits for
  * events, pager_fault.c makes requests of page faults, pager_list.c has them, pager_request.c carries them out,
- * pager_background.c is what nobody waits for, pager_late.c takes what comes by itself, pager_finish.c is what the program
- * asks for, pager_wait.c is what threads wait on, pager_place.c is about where threads run. */
+ * pager_forward.c is what is asked for by word, pager_background.c is what nobody waits for, pager_late.c takes what comes by
+ * itself, pager_finish.c is what the program asks for, pager_wait.c is what threads wait on, pager_place.c is about where threads
+ * run. */
 #ifndef GMEMI_PAGER_H
 #define GMEMI_PAGER_H
 
@@ -67,6 +68,20 @@ struct gmemi_prefetch {
 	uint64_t offset, length;
 };
 
+/* A range that is asked for by word, as if it had been touched: whoever asks fills in what is before the line. */
+struct gmemi_forward {
+	struct gmem *mem;                                      /* NULL = without a file here */
+	uint64_t at, end;                                      /* of it: what is not there yet */
+	void (*done)(struct gmemi_forward *forward, int code); /* once, in any thread, with no lock: it is the caller's again */
+	/* --- under the endpoint's lock --- */
+	struct gmemi_forward *next;
+	struct gmemi_watched *watched;       /* held */
+	const struct gmemi_request *request; /* that it waits for, as long as that has the serial */
+	uint64_t asked_end;                  /* of what the request is for */
+	uint32_t serial, tries;
+	int error; /* of the request */
+};
+
 /* Who has to know when an endpoint is let go, by whomever: the last that is done with it, in any thread. */
 struct gmemi_endpoint_watch {
 	void (*ended)(struct gmemi_endpoint_watch *watch, uint64_t pending);
@@ -99,6 +114,7 @@ struct gmemi_endpoint {
 	struct gmemi_past before; /* what the endpoint had counted when it came here */
 	struct gmemi_prefetch prefetches[GMEMI_PREFETCHES];
 	uint32_t prefetch_first, prefetch_count;
+	struct gmemi_forward *forwards; /* oldest first */
 };
 
 /* A thread's place in the pager: its buffer. */
@@ -250,6 +266,16 @@ void gmemi_request_run_due(struct gmemi_endpoint *endpoint, uint64_t now);
 bool gmemi_request_is_over(const struct gmemi_request *request); /* held */
 /* Its source says no. */
 void gmemi_request_failed(struct gmemi_endpoint *endpoint, struct gmemi_request *request, int error); /* held, and given back */
+
+/* pager_forward.c */
+/* Asks for a range: 0 = `done` will be called; -ENOENT it is not watched, or not served. Waits for nobody. */
+int gmemi_pager_forward(struct gmem_pager *pager, struct gmem_uffd *uffd, struct gmemi_forward *forward);
+/* What can go on does. */
+void gmemi_forwards_step(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, uint64_t now);
+/* The request is given up: those who wait for it are told in their next step. */
+void gmemi_forwards_fail(struct gmemi_endpoint *endpoint, const struct gmemi_request *request, int error); /* held */
+/* The endpoint is let go: -ENOENT to all. */
+void gmemi_forwards_end(struct gmemi_endpoint *endpoint); /* nobody else has it */
 
 /* pager_background.c: a step of what nobody waits for, if one is due. */
 void gmemi_background_step(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, uint64_t now);

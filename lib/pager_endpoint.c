@@ -154,6 +154,7 @@ static void free_endpoint(struct gmemi_endpoint *endpoint)
 
 	gmemi_source_detach(endpoint->source, &endpoint->user);
 	retire(endpoint);
+	gmemi_forwards_end(endpoint);
 	pending = drop_requests(endpoint);
 	(void)gmemi_uffd_serve(endpoint->uffd, NULL, endpoint->pager);
 	gmemi_uffd_let_go(endpoint->uffd);

@@ -100,5 +100,6 @@ void gmemi_request_end(struct gmemi_endpoint *endpoint, struct gmemi_request *re
 	request->serial++;
 	gmemi_request_put(endpoint, request);
 	gmemi_endpoint_hear_again(endpoint);
-	gmemi_pager_want(endpoint, gmemi_background_due(endpoint)); /* it may have been waiting for a request */
+	/* Both may have been waiting for a request. */
+	gmemi_pager_want(endpoint, endpoint->forwards ? 0 : gmemi_background_due(endpoint));
 }

@@ -85,11 +85,16 @@ static void give_up(struct gmemi_endpoint *endpoint, struct gmemi_request *reque
 	if (verdict == GMEM_FAILURE_POISON)
 		poison(endpoint, &copy, &verdict);
 	pthread_mutex_lock(&endpoint->lock);
-	if (request->serial == copy.serial && request->state == GMEMI_REQUEST_PARKED && verdict != GMEM_FAILURE_WAIT) {
-		if (verdict == -EAGAIN || request->comer != copy.comer)
+	if (request->serial == copy.serial && request->state == GMEMI_REQUEST_PARKED) {
+		bool waits = verdict == GMEM_FAILURE_WAIT;
+
+		if (!waits && (verdict == -EAGAIN || request->comer != copy.comer)) {
 			again_at(endpoint, request, GMEMI_REQUEST_RETRY, gmemi_sys_now() + LAST_AGAIN);
-		else
-			gmemi_request_end(endpoint, request);
+		} else {
+			gmemi_forwards_fail(endpoint, request, error);
+			if (!waits)
+				gmemi_request_end(endpoint, request);
+		}
 	}
 	pthread_mutex_unlock(&endpoint->lock);
 	gmemi_region_release(copy.region);

@@ -123,6 +123,7 @@ static void serve_time(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint,
 	pthread_mutex_unlock(&endpoint->lock);
 	if (gmemi_uffd_has_untold(endpoint->uffd))
 		(void)serve_eagerly(seat, endpoint);
+	gmemi_forwards_step(seat, endpoint, now);
 	gmemi_endpoint_look(endpoint, now);
 	gmemi_request_run_due(endpoint, now);
 	want_next(endpoint); /* a source may block this thread */

@@ -105,6 +105,7 @@ static struct gmem_server *new_server(struct gmem_pager *pager, void *user)
 	server->process = gmemi_sys_process();
 	server->listener = server->epoll = server->timer = server->wakeup = -1;
 	pthread_mutex_init(&server->lock, NULL);
+	pthread_mutex_init(&server->listen_lock, NULL);
 	return server;
 }
 
@@ -116,6 +117,7 @@ static void end(struct gmem_server *server)
 	gmemi_sys_close(server->timer);
 	gmemi_sys_close(server->wakeup);
 	pthread_mutex_destroy(&server->lock);
+	pthread_mutex_destroy(&server->listen_lock);
 	gmemi_free(server);
 }
 
@@ -158,6 +160,23 @@ int gmem_server_create(struct gmem_pager *pager, int listen_fd, const struct gme
 	else
 		*result = server;
 	return r;
+}
+
+int gmem_server_stop_accepting(struct gmem_server *server)
+{
+	GMEMI_CALL();
+	if (!server)
+		return gmemi_refuse(-EINVAL, "the server is NULL");
+	if (server->process != gmemi_sys_process())
+		return gmemi_refuse(-ESTALE, "the handle was made before fork: the parent goes on accepting");
+	pthread_mutex_lock(&server->listen_lock);
+	if (server->listens) /* others may have the socket: closing this end alone would not end the events of it */
+		(void)gmemi_sys_epoll_remove(server->epoll, server->listener);
+	gmemi_sys_close(server->listener);
+	server->listener = -1;
+	server->listens = false;
+	pthread_mutex_unlock(&server->listen_lock);
+	return 0;
 }
 
 /* In a forked child there is no thread, and visitors may be in the middle of anything: their copies stay. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Floor 6: the server. server.c makes and ends it, server_thread.c waits and accepts, server_visitor.c is what becomes of who
- * has come.
+ * has come, server_answer.c is what a VM that is served asks.
  *
  * Why a thread of its own, and not the pager's: a handshake can have thousands of ranges, and the program may open files, or
  * wait for a network, to choose a source. A pager's thread that did so would leave the faults of all other VMs waiting. So the
@@ -13,6 +13,10 @@
 #include "channel.h"
 #include "pager.h"
 
+#define GMEMI_STATISTICS 6                     /* counters that a VM is told */
+#define GMEMI_SERVER_FAULTS 128                /* of a VM, under way */
+#define GMEMI_SERVER_FAULT (UINT64_C(2) << 20) /* bytes of one, or one page */
+
 enum gmemi_visitor_state {
 	GMEMI_VISITOR_COMING, /* in its handshake */
 	GMEMI_VISITOR_SERVED,
@@ -20,7 +24,9 @@ enum gmemi_visitor_state {
 	GMEMI_VISITOR_GONE     /* to be freed, at the end of the turn */
 };
 
-/* Somebody who has connected. The server's thread's own, but for `ended` and `pending`. */
+struct gmemi_server_fault;
+
+/* Somebody who has connected. The server's thread's own, but for what its lock guards. */
 struct gmemi_visitor {
 	struct gmemi_endpoint_watch watch;
 	struct gmemi_visitor *next;
@@ -32,7 +38,10 @@ struct gmemi_visitor {
 	int reason;
 	uint32_t endpoint; /* its number on the channel */
 	bool detached;
-	bool ended; /* the pager is done with it; under the server's lock */
+	bool asks;                       /* for statistics */
+	uint32_t faults;                 /* that it has sent, and that are not answered */
+	struct gmemi_server_fault *done; /* of them; under the server's lock */
+	bool ended;                      /* the pager is done with it; under the server's lock */
 	uint64_t pending;
 };
 
@@ -45,14 +54,17 @@ struct gmem_server {
 	char identity[GMEMI_IDENTITY + 1];
 	uint32_t max_vms, max_handshakes;
 	uint32_t process; /* that made it */
-	int listener, epoll, timer, wakeup;
+	int epoll, timer, wakeup;
+	pthread_mutex_t listen_lock; /* guards the next two, for a moment at a time */
+	int listener;                /* -1 = none is accepted any more */
+	bool listens;                /* is it waited for? */
 	pthread_t thread;
 	atomic_bool stopping;
-	pthread_mutex_t lock; /* guards `ended` and `pending` of visitors */
+	pthread_mutex_t lock; /* guards `ended`, `pending` and `done` of visitors */
 	/* The thread's own. */
 	struct gmemi_visitor *visitors;
-	bool listens, short_of; /* is it waited for connections? Is there a lack of something for them? */
-	bool ticks;             /* the timer is set */
+	bool short_of; /* is there a lack of something for connections? */
+	bool ticks;    /* the timer is set */
 	_Atomic uint64_t vms, handshakes, admitted, refused, broken, left;
 };
 
@@ -65,6 +77,8 @@ bool gmemi_server_is_inside(const struct gmem_server *server); /* the calling th
 int gmemi_visitor_come(struct gmem_server *server, int fd);
 /* Its channel has something. */
 void gmemi_visitor_hear(struct gmemi_visitor *visitor);
+/* Its faults may be done. */
+void gmemi_visitor_tell(struct gmemi_visitor *visitor);
 /* Of one without a connection: does its owner still live? */
 void gmemi_visitor_look(struct gmemi_visitor *visitor);
 /* Lets go whom nobody has let go yet. */
@@ -72,5 +86,11 @@ void gmemi_visitor_stop(struct gmemi_visitor *visitor);
 /* If the pager is done with it. */
 void gmemi_visitor_take_end(struct gmemi_visitor *visitor);
 void gmemi_visitor_free(struct gmemi_visitor *visitor);
+
+/* server_answer.c */
+/* Messages about the endpoint as a whole; gmemi_channel_fn. */
+int gmemi_visitor_notice(void *visitor, struct gmem_channel *channel, const struct gmemi_wire *wire);
+/* What can be answered is, or forgotten where nobody listens: a code if the connection has failed. */
+int gmemi_visitor_answer(struct gmemi_visitor *visitor);
 
 #endif

@@ -19,12 +19,23 @@ bool gmemi_server_is_inside(const struct gmem_server *server)
 
 /* --- accepting ---------------------------------------------------------------------------------------------------------- */
 
+/* A connection, or a code. */
+static int accept_one(struct gmem_server *server)
+{
+	int r;
+
+	pthread_mutex_lock(&server->listen_lock);
+	r = server->listener < 0 ? -EAGAIN : gmemi_sys_accept(server->listener);
+	pthread_mutex_unlock(&server->listen_lock);
+	return r;
+}
+
 static void accept_some(struct gmem_server *server)
 {
 	int r = 0;
 
 	for (int i = 0; r == 0 && i < AT_ONCE && atomic_load(&server->handshakes) < server->max_handshakes; i++) {
-		r = gmemi_sys_accept(server->listener);
+		r = accept_one(server);
 		if (r >= 0)
 			r = gmemi_visitor_come(server, r);
 	}
@@ -33,22 +44,30 @@ static void accept_some(struct gmem_server *server)
 		gmemi_note(GMEM_LOG_WARNING, "gmem-server: a connection cannot be taken now (%d)", r);
 }
 
-/* Not while nobody could be taken: the socket would not stop being readable. */
-static void choose_listening(struct gmem_server *server)
+static int listen_or_not(struct gmem_server *server, bool wanted)
 {
-	bool wanted = !server->stopping && !server->short_of && atomic_load(&server->handshakes) < server->max_handshakes;
 	int r;
 
-	if (wanted == server->listens)
-		return;
 	if (wanted)
 		r = gmemi_sys_epoll_add(server->epoll, server->listener, EPOLLIN, (uintptr_t)&server->listener);
 	else
 		r = gmemi_sys_epoll_remove(server->epoll, server->listener);
 	if (r == 0)
 		server->listens = wanted;
-	else
-		server->short_of = true; /* tried again later */
+	return r;
+}
+
+/* Not while nobody could be taken: the socket would not stop being readable. */
+static void choose_listening(struct gmem_server *server)
+{
+	bool wanted = !server->stopping && !server->short_of && atomic_load(&server->handshakes) < server->max_handshakes;
+	int r = 0;
+
+	pthread_mutex_lock(&server->listen_lock);
+	if (server->listener >= 0 && wanted != server->listens)
+		r = listen_or_not(server, wanted);
+	pthread_mutex_unlock(&server->listen_lock);
+	server->short_of = server->short_of || r < 0; /* tried again later */
 }
 
 /* --- turns -------------------------------------------------------------------------------------------------------------- */
@@ -93,6 +112,7 @@ static void sweep(struct gmem_server *server)
 	while ((visitor = *place)) {
 		if (atomic_load(&server->stopping))
 			gmemi_visitor_stop(visitor);
+		gmemi_visitor_tell(visitor);
 		gmemi_visitor_take_end(visitor);
 		if (visitor->state != GMEMI_VISITOR_GONE) {
 			place = &visitor->next;

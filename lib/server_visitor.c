@@ -10,17 +10,6 @@
 
 /* --- coming ------------------------------------------------------------------------------------------------------------- */
 
-/* Messages about the endpoint as a whole. What is wrong with them is seen by the channel. */
-static int notice(void *user, struct gmem_channel *channel, const struct gmemi_wire *wire)
-{
-	struct gmemi_visitor *visitor = user;
-
-	(void)channel;
-	if (wire->type == GMEMI_WIRE_DETACH && visitor->uffd && wire->end.endpoint == visitor->endpoint)
-		visitor->detached = true;
-	return 0;
-}
-
 /* In any thread of the pager. */
 static void ended(struct gmemi_endpoint_watch *watch, uint64_t pending)
 {
@@ -42,7 +31,7 @@ static int connect_to(struct gmemi_visitor *visitor, int fd)
 	if (r < 0)
 		return r;
 	visitor->channel->puts_off = true;
-	visitor->channel->notify = notice;
+	visitor->channel->notify = gmemi_visitor_notice;
 	visitor->channel->notify_user = visitor;
 	r = gmemi_sys_epoll_add(server->epoll, visitor->channel->epoll, EPOLLIN, (uintptr_t)visitor);
 	return r < 0 ? gmemi_failed(r, "EPOLL_CTL_ADD", "fs.epoll.max_user_watches?") : 0;
@@ -75,6 +64,8 @@ void gmemi_visitor_free(struct gmemi_visitor *visitor)
 	if (!visitor)
 		return;
 	gmem_channel_close(visitor->channel);
+	visitor->channel = NULL;
+	(void)gmemi_visitor_answer(visitor);
 	gmem_uffd_destroy(visitor->uffd);
 	if (visitor->counter)
 		atomic_fetch_sub(visitor->counter, 1);
@@ -149,6 +140,7 @@ void gmemi_visitor_take_end(struct gmemi_visitor *visitor)
 	if (visitor->state == GMEMI_VISITOR_SERVED && atomic_load(&visitor->uffd->owner_gone))
 		visitor->reason = -ESRCH;
 	visitor->state = GMEMI_VISITOR_GONE;
+	gmemi_visitor_tell(visitor);
 	say_release(visitor);
 	atomic_fetch_add(&server->left, 1);
 	if (server->ops.leave)
@@ -272,14 +264,11 @@ static void come_again(struct gmemi_visitor *visitor, struct gmem_uffd *another)
 	lose(visitor, gmemi_refuse(-EPROTO, "a second endpoint on one connection"));
 }
 
-void gmemi_visitor_hear(struct gmemi_visitor *visitor)
+static void hear_once(struct gmemi_visitor *visitor)
 {
 	struct gmem_uffd *uffd;
-	int r;
+	int r = gmem_channel_recv(visitor->channel, visitor->server->vm, &uffd);
 
-	if (visitor->state > GMEMI_VISITOR_SERVED || !visitor->channel)
-		return; /* by an event of this turn before */
-	r = gmem_channel_recv(visitor->channel, visitor->server->vm, &uffd);
 	if (r == 0 && visitor->uffd) {
 		come_again(visitor, uffd);
 	} else if (r == 0) {
@@ -291,4 +280,26 @@ void gmemi_visitor_hear(struct gmemi_visitor *visitor)
 		lose(visitor, r);
 	}
 	gmemi_tolerated();
+}
+
+void gmemi_visitor_tell(struct gmemi_visitor *visitor)
+{
+	int r = gmemi_visitor_answer(visitor);
+
+	if (r < 0 && visitor->state == GMEMI_VISITOR_SERVED)
+		lose(visitor, r);
+	gmemi_tolerated();
+}
+
+void gmemi_visitor_hear(struct gmemi_visitor *visitor)
+{
+	bool arrives;
+
+	if (visitor->state > GMEMI_VISITOR_SERVED || !visitor->channel)
+		return; /* by an event of this turn before */
+	arrives = !visitor->uffd;
+	hear_once(visitor);
+	if (arrives && visitor->state == GMEMI_VISITOR_SERVED && visitor->channel->in_have)
+		hear_once(visitor); /* what has come with the handshake: the socket says nothing of it any more */
+	gmemi_visitor_tell(visitor);
 }

@@ -16,7 +16,8 @@
 #define GMEMI_WIRE_FDS 8      /* that one message names, at most */
 #define GMEMI_WIRE_ITEM 4096  /* bytes of an item, at most */
 #define GMEMI_WIRE_TEXT 400
-#define GMEMI_WIRE_MEMORIES 64           /* of an endpoint */
+#define GMEMI_WIRE_MEMORIES 64 /* of an endpoint */
+#define GMEMI_WIRE_LENGTH (UINT64_C(1) << 62)
 #define GMEMI_WIRE_NONE UINT32_MAX       /* no memory, no fd */
 #define GMEMI_WIRE_ESSENTIAL UINT32_C(1) /* of header flags: who does not know the type may not go on */
 
@@ -51,7 +52,17 @@ enum gmemi_wire_code {
 	GMEMI_WIRE_SHORTAGE = 7,
 	GMEMI_WIRE_FAILED = 8
 };
+enum gmemi_wire_what { /* is counted */
+		       GMEMI_WIRE_FAULTS = 1,
+		       GMEMI_WIRE_BYTES = 2,
+		       GMEMI_WIRE_ZEROED = 3,
+		       GMEMI_WIRE_POISONED = 4,
+		       GMEMI_WIRE_REMAINING = 5,
+		       GMEMI_WIRE_SOURCE_ERRORS = 6
+};
 #define GMEMI_WIRE_WRITE_PROTECT UINT32_C(1) /* of region flags: registered for it */
+
+#define GMEMI_WIRE_WRITE UINT32_C(1) /* of a fault's flags */
 
 struct gmemi_wire_hello {
 	uint32_t version_least, version_most, role, reserved;

@@ -20,7 +20,7 @@
 		.name = #member, .offset = (uint32_t)offsetof(struct gmemi_wire_##type, member), .width = 4, \
 		.most = GMEMI_WIRE_FDS - 1, .or_none = (none), .fd = true                                    \
 	}
-#define LENGTH(type) BETWEEN(type, length, 1, UINT64_C(1) << 62)
+#define LENGTH(type) BETWEEN(type, length, 1, GMEMI_WIRE_LENGTH)
 #define PAGE_SIZE(type) BETWEEN(type, page_size, 4096, UINT64_C(1) << 30)
 
 static const struct gmemi_wire_field hello[] = {

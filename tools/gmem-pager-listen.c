@@ -152,18 +152,25 @@ static void take_away(const char *path)
 		pager_complain(-errno, "%s stays: %s", path, strerror(errno));
 }
 
+void pager_sockets_close_vms(const struct pager_request *request, struct pager_sockets *sockets)
+{
+	if (sockets->bound_vms)
+		take_away(request->socket);
+	if (sockets->vms >= 0)
+		close(sockets->vms);
+	sockets->bound_vms = false;
+	sockets->vms = -1;
+}
+
 void pager_sockets_close(const struct pager_request *request, struct pager_sockets *sockets)
 {
 	char path[PATH_MAX];
 
-	if (sockets->bound_vms)
-		take_away(request->socket);
+	pager_sockets_close_vms(request, sockets);
 	if (sockets->bound_control) {
 		control_path(request, path);
 		take_away(path);
 	}
-	if (sockets->vms >= 0)
-		close(sockets->vms);
 	if (sockets->control >= 0)
 		close(sockets->control);
 	*sockets = (struct pager_sockets){ .vms = -1, .control = -1 };

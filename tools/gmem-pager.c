@@ -214,8 +214,10 @@ static void finish(struct pager_daemon *daemon)
 {
 	uint64_t begun = now_ns(), most = daemon->request->finish_ns;
 
+	if (gmem_server_stop_accepting(daemon->server) == 0)
+		pager_sockets_close_vms(daemon->request, &daemon->sockets);
+	pager_vms_close(daemon->vms); /* who is in a handshake is told that it is busy */
 	pager_notify("STOPPING=1");
-	pager_vms_close(daemon->vms);
 	while (most && now_ns() - begun < most && pager_vms_finish_some(daemon) > 0)
 		if (turn(daemon, 0))
 			return;

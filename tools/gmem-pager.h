@@ -118,6 +118,8 @@ int pager_ask_status(const struct pager_request *request);
 
 /* gmem-pager-listen.c */
 int pager_listen(const struct pager_request *request, struct pager_sockets *sockets);
+/* That of the VMs alone. */
+void pager_sockets_close_vms(const struct pager_request *request, struct pager_sockets *sockets);
 void pager_sockets_close(const struct pager_request *request, struct pager_sockets *sockets);
 int pager_address(const char *path, void *address);
 

@@ -17,6 +17,7 @@
 extern "C" {
 #endif
 
+struct gmem;
 struct gmem_channel;
 struct gmem_uffd;
 
@@ -38,7 +39,8 @@ enum gmem_guard_event {
 	GMEM_GUARD_SILENT = 3,   /**< Its connection has ended or broken, but its process lives, or it is not known which one
 				      that is: it may still store into the memory. GMEM_GUARD_DEAD follows when it ends. */
 	GMEM_GUARD_RELEASED = 4, /**< The pager has let the endpoint go: another may be attached. */
-	GMEM_GUARD_COMPLETE = 5  /**< Not yet. */
+	GMEM_GUARD_COMPLETE = 5, /**< Not yet. */
+	GMEM_GUARD_STATISTICS = 6 /**< The pager has said what it has done: gmem_guard_query(). Never a state. */
 };
 
 /** Receives events, in a thread that is in gmem_guard_run(), with no lock held. It may call the library, also
@@ -52,15 +54,40 @@ enum gmem_guard_event {
  */
 typedef int (*gmem_guard_fn)(void *user, enum gmem_guard_event event);
 
+/** Is told what became of a fault of gmem_guard_forward(), in a thread that is in gmem_guard_run(), with no lock held, after the
+ * events of that turn. It may call the library, also gmem_guard_forward().
+ *
+ * @param user    as given in the options
+ * @param cookie  as given to gmem_guard_forward()
+ * @param result  0 the range is there: run the vCPU again; -ENOTCONN the pager has gone, or let go: send it to the next one;
+ *                -ENOENT the pager does not watch the range, or is letting go; -EAGAIN it has too many to do; -EIO and other
+ *                codes: the content cannot be had, and the pages may be poisoned
+ *
+ * @threads{callback} @since{0.1}
+ */
+typedef void (*gmem_guard_done_fn)(void *user, uint64_t cookie, int result);
+
 /** Options of gmem_guard_create(). */
 struct gmem_guard_create_opts {
 	uint64_t size;       /**< sizeof(struct gmem_guard_create_opts) */
 	uint64_t flags;      /**< none yet: 0 */
 	uint64_t silence_ns; /**< how long a pager may say nothing; not yet, but 0 = for ever: -EOPNOTSUPP */
 	gmem_guard_fn event; /**< told of events, or NULL */
-	void *user;          /**< for `event` */
+	void *user;          /**< for `event` and `done` */
 	uint32_t policy;     /**< enum gmem_guard_policy */
 	uint32_t reserved;   /**< must be 0 */
+	gmem_guard_done_fn done; /**< told of faults that were forwarded, or NULL: there will be none */
+};
+
+/** Flags of gmem_guard_forward_opts. */
+#define GMEM_FORWARD_WRITE UINT64_C(1) /**< It was a write. */
+
+/** Options of gmem_guard_forward(): what the pager may like to know. */
+struct gmem_guard_forward_opts {
+	uint64_t size;     /**< sizeof(struct gmem_guard_forward_opts) */
+	uint64_t flags;    /**< GMEM_FORWARD_* */
+	uint32_t vcpu;     /**< that waits */
+	uint32_t reserved; /**< must be 0 */
 };
 
 /** What gmem_guard_query() tells. */
@@ -70,6 +97,14 @@ struct gmem_guard_info {
 	uint64_t remaining; /**< bytes that are empty in the page maps */
 	uint32_t state;     /**< the last enum gmem_guard_event */
 	uint32_t pager_pid; /**< of who answered, or (Firecracker's protocol) made the socket; 0 = none, or not known */
+	/* What the last pager attached has said of itself since it has the endpoint; not to be believed more than it is. */
+	uint64_t pager_answers;   /**< how often it has said so: 0 = the others say nothing */
+	uint64_t pager_faults;    /**< page faults */
+	uint64_t pager_bytes;     /**< filled */
+	uint64_t pager_zeroed;    /**< pages made zeros */
+	uint64_t pager_poisoned;  /**< pages */
+	uint64_t pager_remaining; /**< bytes that are empty */
+	uint64_t pager_errors;    /**< of its source */
 };
 
 /** Holds an endpoint.
@@ -120,6 +155,39 @@ GMEM_API void gmem_guard_destroy(struct gmem_guard *guard);
  */
 GMEM_API int gmem_guard_attach(struct gmem_guard *guard, struct gmem_channel *channel);
 
+/** Asks the pager what it has done so far. The answer comes to gmem_guard_run(), as GMEM_GUARD_STATISTICS, and is in
+ * gmem_guard_query() from then on; a pager need not answer, and may answer several questions at once.
+ *
+ * @param guard  the guard
+ * @return 0; -ENOTCONN no pager is attached, or it has just gone; -EOPNOTSUPP it is served by Firecracker's protocol; -EAGAIN the
+ *         pager does not read what it is sent; -EPIPE, -ECONNRESET the connection has failed: gmem_guard_run() tells; -EINVAL for
+ *         NULL; -ESTALE after fork
+ *
+ * @threads{any} @blocks{waits} (while a range is told to the pager by who registers or unregisters it) @since{0.1}
+ */
+GMEM_API int gmem_guard_ask(struct gmem_guard *guard);
+
+/** Sends the pager a fault that the userfaultfd does not tell it of: of a vCPU that has come back with KVM_EXIT_MEMORY_FAULT,
+ * say. The pager brings the range in as if somebody had touched it, and `done` is told in gmem_guard_run() when it is there, or
+ * will not come. None is lost: a pager that ends or lets go has answered with -ENOTCONN. After gmem_guard_destroy() nothing is told
+ * any more.
+ *
+ * @param guard   the guard, made with `done`
+ * @param mem     that the endpoint watches, NULL = what has no memory: `offset` is then as when it was registered
+ * @param offset  bytes
+ * @param length  bytes, not 0: all pages that have some of them; a pager may refuse more than 2 MiB, or one page that is larger
+ * @param cookie  for `done`: anything
+ * @param opts    options, or NULL
+ * @return 0 `done` will be told; -EINVAL a bad argument, or the guard has no `done`; -ENOENT the endpoint watches nothing of the
+ *         memory; -ENOTCONN no pager is attached, or it has just gone; -EOPNOTSUPP it is served by Firecracker's protocol;
+ *         -EAGAIN 128 are under way, or the pager does not read what it is sent; -EPIPE, -ECONNRESET the connection has failed;
+ *         -E2BIG an option of a later library; -ENOMEM; -ESTALE after fork
+ *
+ * @threads{any} @blocks{waits} (while a range is told to the pager by who registers or unregisters it) @since{0.1}
+ */
+GMEM_API int gmem_guard_forward(struct gmem_guard *guard, struct gmem *mem, uint64_t offset, uint64_t length, uint64_t cookie,
+				const struct gmem_guard_forward_opts *opts);
+
 /** The fd to poll, always: readable = gmem_guard_run() has something to do.
  *
  * @param guard  the guard
@@ -136,7 +204,7 @@ GMEM_API int gmem_guard_get_fd(const struct gmem_guard *guard);
  *
  * @param guard       the guard
  * @param timeout_ns  nanoseconds to wait for something; 0 = what is there; GMEM_FOREVER
- * @return how many events were told, 0 = none in time; -EINTR a signal came; -EINVAL for NULL; -EDEADLK from its event
+ * @return how many events and faults were told, 0 = none in time; -EINTR a signal came; -EINVAL for NULL; -EDEADLK from its event
  *         callback; -ESTALE after fork
  *
  * @threads{object} @blocks{waits} (for the pager) @since{0.1}

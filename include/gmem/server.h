@@ -101,6 +101,17 @@ struct gmem_server_info {
 GMEM_API int gmem_server_create(struct gmem_pager *pager, int listen_fd, const struct gmem_server_ops *ops, void *user,
 				struct gmem_server **server, const struct gmem_server_create_opts *opts);
 
+/** Accepts no more; handshakes that are under way go on, and VMs go on being served. The server's duplicate of the listening
+ * socket is closed at the return: when the caller has closed its own, who connects is refused, and so is who was waiting to be
+ * accepted; where somebody else has the socket, such as a service manager, they wait for the next who accepts there.
+ *
+ * @param server  the server
+ * @return 0, also when it has stopped before; -EINVAL for NULL; -ESTALE after fork
+ *
+ * @threads{any} @blocks{no} @since{0.1}
+ */
+GMEM_API int gmem_server_stop_accepting(struct gmem_server *server);
+
 /** Accepts no more, lets every VM go, and frees the server. Whoever waits for a page goes on waiting: a VM whose guard finds
  * its pager gone can hand its memory to another one.
  *

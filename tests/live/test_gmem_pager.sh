@@ -190,6 +190,9 @@ second_signal_ends_the_filling() {
     begin_halves
     kill -TERM "$daemon"
     await STOPPING=1
+    [ ! -e "$socket" ] || show 'the socket is there'
+    expect 1 "$mini" "$socket" "$dir/image" whole
+    says err 'No such file'
     stop 3
     kill -KILL "$vm"
 }

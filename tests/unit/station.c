@@ -49,6 +49,7 @@ static int read_content(void *user, uint64_t offset, uint64_t length, void *buff
 {
 	struct station *station = user;
 	unsigned char *bytes = buffer;
+	int answer;
 
 	(void)flags;
 	pthread_mutex_lock(&station->lock);
@@ -56,7 +57,10 @@ static int read_content(void *user, uint64_t offset, uint64_t length, void *buff
 	pthread_cond_broadcast(&station->changed);
 	while (station->held)
 		pthread_cond_wait(&station->changed, &station->lock);
+	answer = station->answer;
 	pthread_mutex_unlock(&station->lock);
+	if (answer)
+		return answer;
 	for (uint64_t i = 0; i < length; i++)
 		bytes[i] = content_at(offset + i);
 	return GMEM_ANSWER_DATA;
@@ -154,6 +158,13 @@ void station_hold(struct station *station, uint32_t on)
 	pthread_mutex_lock(&station->lock);
 	station->held = on;
 	pthread_cond_broadcast(&station->changed);
+	pthread_mutex_unlock(&station->lock);
+}
+
+void station_answer(struct station *station, int answer)
+{
+	pthread_mutex_lock(&station->lock);
+	station->answer = answer;
 	pthread_mutex_unlock(&station->lock);
 }
 

@@ -39,6 +39,7 @@ struct station {
 	pthread_cond_t changed;
 	uint64_t asked, left, released;
 	int reasons[MOST_NOTES]; /* of those who left, in order */
+	int answer;              /* of the source, if it is not 0 */
 	uint32_t held;           /* 1 = a source does not answer, until it is 0 */
 	uint32_t holding;        /* threads that wait for that, or for the next */
 	uint32_t open;           /* 1 = a test's own `admit` need not wait */
@@ -56,6 +57,8 @@ void station_await_quiet(const struct station *station);
 struct gmem_server_info station_info(const struct station *station);
 /* Sources do not answer any more, or do again. */
 void station_hold(struct station *station, uint32_t on);
+/* What the source says from now on: a code, or 0 for content. */
+void station_answer(struct station *station, int answer);
 /* From now on there is no `admit` of the test's. */
 void station_admit_all(struct station *station);
 void station_open_gate(struct station *station);
@@ -84,8 +87,15 @@ enum vm_order {
 	VM_REMOVE,     /* and takes it away */
 	VM_LET_GO,     /* destroys the guard */
 	VM_POISON,     /* what has not come: whoever waits for it gets SIGBUS, which VM_TOUCHED says as -1 */
-	VM_HANG_UP     /* closes the connection, and not the guard (Firecracker's protocol) */
+	VM_HANG_UP,    /* closes the connection, and not the guard (Firecracker's protocol) */
+	VM_ASK,        /* the pager: what gmem_guard_ask() says */
+	VM_FORWARD,    /* pages a to a + b - 1, with the cookie a: what gmem_guard_forward() says */
+	VM_FORWARDED,  /* runs the guard until that is told: what became of it */
+	VM_PAGE,       /* what page a is, in the page map */
+	VM_COUNTED     /* what the pager has said: enum counted */
 };
+
+enum counted { COUNTED_ANSWERS, COUNTED_FAULTS, COUNTED_BYTES, COUNTED_ZEROED, COUNTED_POISONED, COUNTED_REMAINING, COUNTED_ERRORS };
 
 struct vm {
 	pid_t pid;

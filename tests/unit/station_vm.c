@@ -31,6 +31,7 @@ struct owner {
 	struct toucher toucher;
 	uint64_t touched;
 	int last_event;
+	int *results; /* of what was forwarded, by the first page; 1 = none yet */
 };
 
 /* In a process that is not the test's an assertion has nowhere to go. */
@@ -47,6 +48,11 @@ static int note_event(void *user, enum gmem_guard_event event)
 {
 	((struct owner *)user)->last_event = (int)event;
 	return 0;
+}
+
+static void note_done(void *user, uint64_t cookie, int result)
+{
+	((struct owner *)user)->results[cookie] = result;
 }
 
 static uint64_t part_length(const struct owner *o)
@@ -66,7 +72,7 @@ struct owner *owner_make(const struct vm_spec *spec)
 	struct gmem_create_opts need = { .size = sizeof(need),
 					 .need = GMEM_NEED_MAPPABLE | GMEM_NEED_LAZY,
 					 .backing = spec->backing ? spec->backing : GMEM_BACKING_MEMFD };
-	struct gmem_guard_create_opts watch = { .size = sizeof(watch), .event = note_event };
+	struct gmem_guard_create_opts watch = { .size = sizeof(watch), .event = note_event, .done = note_done };
 	struct owner *o = calloc(1, sizeof(*o));
 	uint32_t first;
 	void *at;
@@ -78,7 +84,8 @@ struct owner *owner_make(const struct vm_spec *spec)
 	o->discarded = calloc(spec->pages, sizeof(bool));
 	watch.user = o;
 	first = o->spec.parts > 1 ? o->spec.parts / 2 : 1;
-	MUST(o->discarded != NULL);
+	o->results = calloc(spec->pages, sizeof(int));
+	MUST(o->discarded != NULL && o->results != NULL);
 	o->vm = open_vm_for(&need.backing);
 	MUST(gmem_create(o->vm, o->length, &o->mem, &need) == 0);
 	MUST(gmem_map(o->mem, 0, o->length, &at, NULL) == 0);
@@ -98,6 +105,7 @@ void owner_end(struct owner *o)
 	gmem_destroy(o->mem);
 	gmem_vm_close(o->vm);
 	free(o->discarded);
+	free(o->results);
 	free(o);
 }
 
@@ -175,12 +183,41 @@ static int64_t await_event(struct owner *o)
 	return r < 0 ? r : o->last_event;
 }
 
+static int64_t forward(struct owner *o, uint64_t first, uint64_t count)
+{
+	struct gmem_guard_forward_opts how = { .size = sizeof(how), .flags = GMEM_FORWARD_WRITE, .vcpu = 3 };
+
+	o->results[first] = 1;
+	return gmem_guard_forward(o->guard, o->mem, first * page() + 1, count * page() - 1, first, &how);
+}
+
+static int64_t forwarded(struct owner *o, uint64_t first)
+{
+	while (o->results[first] == 1)
+		MUST(gmem_guard_run(o->guard, GMEM_FOREVER) > 0);
+	return o->results[first];
+}
+
 static int64_t guard_state(const struct owner *o)
 {
 	struct gmem_guard_info info = { .size = sizeof(info) };
 	int r = gmem_guard_query(o->guard, &info);
 
 	return r < 0 ? r : (int64_t)info.state;
+}
+
+static int64_t pager_counted(const struct owner *o, uint64_t what)
+{
+	struct gmem_guard_info info = { .size = sizeof(info) };
+	int r = gmem_guard_query(o->guard, &info);
+	const uint64_t said[] = {
+		[COUNTED_ANSWERS] = info.pager_answers,	    [COUNTED_FAULTS] = info.pager_faults,
+		[COUNTED_BYTES] = info.pager_bytes,	    [COUNTED_ZEROED] = info.pager_zeroed,
+		[COUNTED_POISONED] = info.pager_poisoned,   [COUNTED_REMAINING] = info.pager_remaining,
+		[COUNTED_ERRORS] = info.pager_errors,
+	};
+
+	return r < 0 ? r : (int64_t)said[what];
 }
 
 static int64_t let_go(struct owner *o)
@@ -229,6 +266,16 @@ int64_t owner_obey(struct owner *o, const struct address *address, enum vm_order
 		return let_go(o);
 	case VM_HANG_UP:
 		return hang_up(o);
+	case VM_ASK:
+		return gmem_guard_ask(o->guard);
+	case VM_FORWARD:
+		return forward(o, a, b);
+	case VM_FORWARDED:
+		return forwarded(o, a);
+	case VM_PAGE:
+		return state_of(o->mem, a);
+	case VM_COUNTED:
+		return pager_counted(o, a);
 	default:
 		return -EINVAL;
 	}

@@ -109,11 +109,19 @@ static void pager_killed(void **state)
 	assert_int_equal(owner_obey(o, &first.address, VM_STATE, 0, 0), GMEM_GUARD_ATTACHED);
 	assert_int_equal(owner_obey(o, &second.address, VM_ATTACH, 0, 0), -EBUSY);
 	assert_int_equal(owner_obey(o, &first.address, VM_TOUCH, 5, 0), 0);
+	assert_int_equal(owner_obey(o, &first.address, VM_FORWARD, 9, 3), 0);
+	assert_int_equal(owner_obey(o, &first.address, VM_FORWARD, 20, 1), 0);
 	place_kill(&first);
-	assert_int_equal(owner_obey(o, &first.address, VM_RUN, 0, 0), GMEM_GUARD_DEAD);
+	assert_int_equal(owner_obey(o, &first.address, VM_FORWARDED, 9, 0), -ENOTCONN);
+	assert_int_equal(owner_obey(o, &first.address, VM_FORWARDED, 20, 0), -ENOTCONN);
+	if (owner_obey(o, &first.address, VM_STATE, 0, 0) != GMEM_GUARD_DEAD) /* the end of the process may be seen later */
+		assert_int_equal(owner_obey(o, &first.address, VM_RUN, 0, 0), GMEM_GUARD_DEAD);
+	assert_int_equal(owner_obey(o, &first.address, VM_FORWARD, 20, 1), -ENOTCONN);
 	assert_int_equal(owner_obey(o, &first.address, VM_IS_BLOCKED, 0, 0), 1);
 	assert_int_equal(owner_obey(o, &first.address, VM_DISCARD, 7, 2), 0);
 	assert_int_equal(owner_obey(o, &second.address, VM_ATTACH, 0, 0), 0);
+	assert_int_equal(owner_obey(o, &second.address, VM_FORWARD, 9, 3), 0);
+	assert_int_equal(owner_obey(o, &second.address, VM_FORWARDED, 9, 0), 0);
 	assert_int_equal(owner_obey(o, &second.address, VM_TOUCHED, 0, 0), 0);
 	assert_int_equal(owner_obey(o, &second.address, VM_CHECK, 0, PAGES), 0);
 	owner_end(o);

@@ -120,24 +120,55 @@ static int attach(struct gmem_guard *guard, const struct address *address)
 	return r;
 }
 
+/* --- a fault by word ---------------------------------------------------------------------------------------------------- */
+
+static unsigned int told;
+
+static void tell(void *user, uint64_t cookie, int result)
+{
+	(void)user;
+	assert_int_equal(cookie, 77);
+	assert_true(result == 0 || inject_fired());
+	told++;
+}
+
+/* It is told of once, whatever fails. */
+static bool forward(const struct lazy *lazy, struct gmem_guard *guard)
+{
+	struct gmem_guard_info info = { .size = sizeof(info) };
+	int r = gmem_guard_forward(guard, lazy->mem, 0, lazy->page, 77, NULL);
+
+	told = 0;
+	inject_pause();
+	while (r == 0 && !told)
+		assert_true(gmem_guard_run(guard, GMEM_FOREVER) >= 0);
+	assert_true(r == 0 || inject_fired());
+	assert_int_equal(gmem_guard_query(guard, &info), 0);
+	inject_resume();
+	return info.state == GMEM_GUARD_ATTACHED;
+}
+
 static int hand_over(void *arg)
 {
+	struct gmem_guard_create_opts how = { .size = sizeof(how), .done = tell };
 	struct station station = { .refuse = 0 };
 	struct gmem_guard *guard;
 	struct address address;
 	struct lazy lazy;
+	bool served;
 	int r;
 
 	(void)arg;
 	inject_pause();
 	address = address_make(SOCK_STREAM);
 	lazy = make_watched(GMEM_BACKING_MEMFD, PAGES, GMEM_STRATEGY_AUTO);
-	assert_int_equal(gmem_guard_create(lazy.uffd, &guard, NULL), 0);
+	assert_int_equal(gmem_guard_create(lazy.uffd, &guard, &how), 0);
 	station_open(&station, &address, 1, NULL);
 	inject_resume();
 	r = attach(guard, &address);
+	served = r == 0 && forward(&lazy, guard);
 	inject_pause();
-	if (r == 0)
+	if (served)
 		check_content(&lazy, guard);
 	inject_resume();
 	gmem_guard_destroy(guard);

@@ -60,23 +60,57 @@ static void depot_end(struct depot *depot)
 
 /* --- messages after the handshake --------------------------------------------------------------------------------------- */
 
-/* The library's pager answers neither: what comes next is the answer to something else. */
-static void ask_in_vain(struct second_owner *owner)
+/* Of two pages, which nobody touches. */
+static void ask_for_pages(struct second_owner *owner)
 {
+	int fds[NOTE_FDS];
 	struct note note = {
 		.type = NOTE_FAULT,
 		.part = {
 			[FAULT_ENDPOINT] = ENDPOINT,
 			[FAULT_MEMORY] = MEMORY,
-			[FAULT_COOKIE] = 1,
+			[FAULT_COOKIE] = UINT64_MAX,
 			[FAULT_OFFSET] = 40 * owner->page,
-			[FAULT_LENGTH] = owner->page,
+			[FAULT_LENGTH] = owner->page + 1,
 			[FAULT_GUEST] = NO_ADDRESS,
+			[FAULT_FLAGS] = UINT64_MAX,
 		},
 	};
 
 	second_say(owner->second, &note, NULL);
+	second_expect(owner->second, NOTE_FAULT_DONE, 0, &note, fds);
+	assert_int_equal(note.part[DONE_COOKIE], UINT64_MAX);
+	assert_int_equal(note.part[DONE_OFFSET], 40 * owner->page);
+	assert_int_equal(note.part[DONE_LENGTH], owner->page + 1);
+	assert_int_equal(note.part[DONE_CODE], 0);
+	assert_int_equal(second_state(owner, 40), 1);
+	assert_int_equal(second_state(owner, 41), 1);
+}
+
+/* Of the six counters of the page each is there, once. */
+static void ask_for_statistics(struct second_owner *owner)
+{
+	uint64_t said[7] = { 0 }, seen = 0;
+	int fds[NOTE_FDS];
+	struct note note;
+
 	second_say_of(owner->second, NOTE_ASK_STATISTICS, ENDPOINT);
+	second_expect(owner->second, NOTE_STATISTICS, 0, &note, fds);
+	assert_int_equal(note.part[OF_ENDPOINT], ENDPOINT);
+	for (uint32_t i = 0; i < note.items; i++) {
+		uint64_t what = note.item[i][STATISTIC_WHAT];
+
+		assert_true(what >= 1 && what <= 6);
+		said[what] = note.item[i][STATISTIC_VALUE];
+		seen |= UINT64_C(1) << what;
+	}
+	assert_int_equal(note.items, 6);
+	assert_int_equal(seen, 0x7e);
+	assert_true(said[1] >= 1);
+	assert_int_equal(said[2] + said[3] * owner->page, PAGES * owner->page);
+	assert_int_equal(said[4], 0);
+	assert_int_equal(said[5], 0);
+	assert_int_equal(said[6], 0);
 }
 
 static void beat(struct second_owner *owner)
@@ -123,8 +157,9 @@ static void serve(int type, uint32_t strategy, uint32_t later)
 	second_owner_say_all(&owner);
 	second_owner_hear_all(&owner);
 	say_what_is_not_known(&owner, 31);
-	ask_in_vain(&owner);
+	ask_for_pages(&owner);
 	second_owner_check(&owner);
+	ask_for_statistics(&owner);
 	beat(&owner);
 	say_what_is_not_known(&owner, 0xffff);
 	detach(&owner);

@@ -77,6 +77,26 @@ static int say_what_may_be_said(const struct second_pager *pager)
 	return ends[0];
 }
 
+/* Those that it was not asked for, and the answer to a question, in which another one is said. */
+static void hear_statistics(const struct second_pager *pager, struct vm *vm)
+{
+	struct note statistics = { .type = NOTE_STATISTICS, .part = { pager->endpoint }, .items = 1, .item = { { 6, 0, 7 } } };
+	int fds[NOTE_FDS];
+	struct note note;
+
+	assert_int_equal(vm_do(vm, VM_RUN, 0, 0), GMEM_GUARD_STATISTICS);
+	assert_int_equal(vm_do(vm, VM_COUNTED, COUNTED_FAULTS, 0), 2);
+	assert_int_equal(vm_do(vm, VM_COUNTED, COUNTED_BYTES, 0), (int64_t)(2 * pager->page));
+	assert_int_equal(vm_do(vm, VM_ASK, 0, 0), 0);
+	second_expect(pager->second, NOTE_ASK_STATISTICS, 0, &note, fds);
+	assert_int_equal(note.part[OF_ENDPOINT], pager->endpoint);
+	assert_int_equal(note.part[OF_CODE], 0);
+	second_say(pager->second, &statistics, NULL);
+	assert_int_equal(vm_do(vm, VM_RUN, 0, 0), GMEM_GUARD_STATISTICS);
+	assert_int_equal(vm_do(vm, VM_COUNTED, COUNTED_ERRORS, 0), 7);
+	assert_int_equal(vm_do(vm, VM_COUNTED, COUNTED_FAULTS, 0), 2);
+}
+
 static void say_release(const struct second_pager *pager, uint64_t code, uint64_t pending)
 {
 	struct note note = { .type = NOTE_RELEASE, .part = { pager->endpoint, code, pending } };
@@ -103,6 +123,7 @@ static void serve(int type, uint32_t strategy, uint32_t later)
 	serve_a_touch(&pager, &vm, 5);
 	fill_all(&pager, 0, PART);
 	heard = say_what_may_be_said(&pager);
+	hear_statistics(&pager, &vm);
 	say_release(&pager, 6, 0);
 	assert_int_equal(vm_do(&vm, VM_RUN, 0, 0), GMEM_GUARD_RELEASED);
 	assert_int_equal(read(heard, &byte, 1), 0);
@@ -187,6 +208,41 @@ static void ranges_at_run_time(void **state)
 	address_end(&address);
 }
 
+/* Nothing is lost of what there was room for, and the guard says the rest when the pager reads. */
+static void does_not_read(int type)
+{
+	struct note statistics = { .type = NOTE_STATISTICS, .items = 1, .item = { { 1, 0, 1 } } }, note;
+	struct vm_spec spec = SPEC;
+	struct address address = address_make(type);
+	struct vm vm = vm_make(&address, &spec);
+	struct second_pager pager = hire(&address, &vm);
+	unsigned int asked = 0;
+	int fds[NOTE_FDS];
+	int64_t r;
+
+	while ((r = vm_do(&vm, VM_ASK, 0, 0)) == 0)
+		asked++;
+	assert_int_equal(r, -EAGAIN);
+	vm_tell(&vm, VM_RUN, 0, 0);
+	for (unsigned int i = 0; i < asked; i++)
+		second_expect(pager.second, NOTE_ASK_STATISTICS, 0, &note, fds);
+	statistics.part[OF_ENDPOINT] = pager.endpoint;
+	second_say(pager.second, &statistics, NULL);
+	assert_int_equal(vm_answer(&vm), GMEM_GUARD_STATISTICS);
+	assert_int_equal(vm_do(&vm, VM_ASK, 0, 0), 0);
+	second_expect(pager.second, NOTE_ASK_STATISTICS, 0, &note, fds);
+	vm_end(&vm);
+	second_pager_end(&pager);
+	address_end(&address);
+}
+
+static void a_pager_that_does_not_read(void **state)
+{
+	(void)state;
+	does_not_read(SOCK_STREAM);
+	does_not_read(SOCK_SEQPACKET);
+}
+
 static void a_refusal(void **state)
 {
 	struct note no = { .type = NOTE_ERROR, .part = { 5, 0, 0 }, .text = "come back later" };
@@ -214,6 +270,7 @@ static const struct gt_test tests[] = {
 	GT(copied_over_a_stream, NEEDS),
 	GT(of_a_later_version, NEEDS),
 	GT(ranges_at_run_time, NEEDS),
+	GT(a_pager_that_does_not_read, NEEDS),
 	GT(a_refusal, NEEDS),
 };
 

@@ -252,6 +252,64 @@ static void a_program_that_takes_its_time(void **state)
 	address_end(&address);
 }
 
+/* --- who comes too late ------------------------------------------------------------------------------------------------- */
+
+/* A handshake that has begun goes on; who is not accepted yet waits for the next server on that socket. */
+static void no_more_are_accepted(void **state)
+{
+	struct gmem_server_create_opts one = { .size = sizeof(one), .max_handshakes = 1 };
+	struct vm_spec spec = NATIVE;
+	struct address address = address_make(SOCK_STREAM);
+	struct station station = { .admit = wait_in_admit }, next = { .refuse = 0 };
+	struct vm served, slow, late;
+
+	(void)state;
+	served = vm_make(&address, &spec);
+	late = vm_make(&address, &spec);
+	spec.identity = "slow";
+	slow = vm_make(&address, &spec);
+	station_open(&station, &address, 1, &one);
+	assert_int_equal(vm_do(&served, VM_ATTACH, 0, 0), 0);
+	vm_tell(&slow, VM_ATTACH, 0, 0);
+	station_await_holding(&station, 1);
+	vm_tell(&late, VM_ATTACH, 0, 0);
+	assert_int_equal(gmem_server_stop_accepting(station.server), 0);
+	assert_int_equal(gmem_server_stop_accepting(station.server), 0);
+	station_open_gate(&station);
+	assert_int_equal(vm_answer(&slow), -EPROTO); /* by `admit` */
+	assert_int_equal(vm_do(&served, VM_CHECK, 0, PAGES), 0);
+	station_open(&next, &address, 1, NULL);
+	assert_int_equal(vm_answer(&late), 0);
+	assert_int_equal(vm_do(&late, VM_CHECK, 0, PAGES), 0);
+	assert_int_equal(station_info(&station).admitted, 1);
+	assert_int_equal(station_info(&next).admitted, 1);
+	vm_end(&served);
+	vm_end(&slow);
+	vm_end(&late);
+	station_close(&station);
+	station_close(&next);
+	address_end(&address);
+}
+
+static void refused_when_all_have_closed_it(void **state)
+{
+	struct vm_spec spec = NATIVE;
+	struct address address = address_make(SOCK_STREAM);
+	struct station station = { .refuse = 0 };
+	struct vm vm = vm_make(&address, &spec), late = vm_make(&address, &spec);
+
+	(void)state;
+	station_open(&station, &address, 1, NULL);
+	assert_int_equal(vm_do(&vm, VM_ATTACH, 0, 0), 0);
+	assert_int_equal(gmem_server_stop_accepting(station.server), 0);
+	address_end(&address);
+	assert_int_equal(vm_do(&late, VM_ATTACH, 0, 0), -ECONNREFUSED);
+	assert_int_equal(vm_do(&vm, VM_CHECK, 0, PAGES), 0);
+	vm_end(&vm);
+	vm_end(&late);
+	station_close(&station);
+}
+
 /* --- ranges that come and go -------------------------------------------------------------------------------------------- */
 
 static void ranges_at_run_time(void **state)
@@ -335,6 +393,7 @@ static void arguments(void **state)
 	CREATE(-EBADF, "socket", pager, -1, &ops, NULL, &server, NULL);
 #undef CREATE
 	bad("gmem_server_query", gmem_server_query(NULL, NULL), -EINVAL, "NULL");
+	bad("gmem_server_stop_accepting", gmem_server_stop_accepting(NULL), -EINVAL, "NULL");
 	gmem_server_destroy(NULL);
 	close(connected);
 	gmem_pager_destroy(pager);
@@ -343,6 +402,7 @@ static void arguments(void **state)
 
 static int destroy_in_child(void *arg)
 {
+	assert_int_equal(gmem_server_stop_accepting(arg), -ESTALE);
 	gmem_server_destroy(arg);
 	return 0;
 }
@@ -402,6 +462,8 @@ static const struct gt_test tests[] = {
 	GT(stalled_peers, NEEDS),
 	GT(peers_out_of_time, 0),
 	GT(a_program_that_takes_its_time, NEEDS),
+	GT(no_more_are_accepted, NEEDS),
+	GT(refused_when_all_have_closed_it, NEEDS),
 	GT(arguments, 0),
 	GT(a_server_in_a_child, NEEDS),
 	GT(a_source_that_holds_up, NEEDS),
