@@ -91,7 +91,7 @@ static uint64_t run_at(const struct gmemi_forward *forward, const struct gmemi_r
 	*from = region->offset + gmemi_round_down(forward->at - region->offset, page);
 	end = gmemi_min(end, *from + (page > STEP ? page : STEP));
 	first = gmemi_region_page(region, *from);
-	return page * gmemi_pagemap_run(region->map, first, first + (end - *from + page - 1) / page, state);
+	return page * gmemi_pagemap_run(region->map, first, first + gmemi_region_pages(region, end - *from + page - 1), state);
 }
 
 /* What its request has made is behind it. */
@@ -136,11 +136,13 @@ static void ask(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, struct
 		endpoint->complete = false;
 		gmemi_background_resume(endpoint, now);
 	}
+	gmemi_region_claim(region);
 	gmemi_region_leave(region);
 	if (state == GMEMI_PAGE_EMPTY)
 		gmemi_request_try(seat, endpoint, request);
 	else
-		gmemi_request_present(seat, endpoint, request);
+		gmemi_request_present(endpoint, request);
+	gmemi_region_release(region);
 }
 
 /* The same, but: false = no request is left, and the lock is still held. */
