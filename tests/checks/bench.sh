@@ -69,7 +69,13 @@ child_of() { # process
 	grep -ls "^PPid:[[:space:]]*$1\$" /proc/[0-9]*/status | sed -n '1s:^/proc/\([0-9]*\)/.*:\1:p'
 }
 
-# More rounds than it will come to: whenever one of them is killed, it is needed.
+# Is there a page fault of a VM of this pager that it has not read?
+is_waited_for() { # process
+	grep -qs '^pending:[[:space:]]*[1-9]' "/proc/$1"/fdinfo/*
+}
+
+# More rounds than it will come to: whenever one of them is killed, it is needed. One that is stopped reads no faults, so that
+# somebody waits for a page of it, unless it was stopped while a VM was handed over.
 kill_a_pager() { # file for the table
 	"$bench" --goal process --size 2 --rounds 999 > "$1" &
 	pid=$!
@@ -78,9 +84,15 @@ kill_a_pager() { # file for the table
 		sleep 0.1
 		victim=$(child_of $pid)
 	done
+	[ -n "$victim" ] && kill -STOP "$victim"
+	until is_waited_for "$victim"; do
+		kill -CONT "$victim" && sleep 0.1 && kill -STOP "$victim" && sleep 0.1 || break
+	done
+	is_waited_for "$victim"
+	blocked=$?
 	[ -n "$victim" ] && kill -KILL "$victim"
 	wait $pid
-	[ $? = 1 ] && grep -q '^process .*BROKEN' "$1" && ! grep -q '^process .*\(holds\|ran\)' "$1"
+	[ $? = 1 ] && [ $blocked = 0 ] && grep -q '^process .*BROKEN' "$1" && ! grep -q '^process .*\(holds\|ran\)' "$1"
 }
 
 echo "# PLAN 6"

@@ -63,6 +63,16 @@ is_json() {
     if command -v python3 >"$dir/python" 2>&1; then
         python3 -c 'import json, sys; json.load(sys.stdin)' <"$dir/out" 2>"$dir/err" || show 'not JSON'
     fi
+    [ "$(head -c 1 "$dir/out")" = '{' ] && [ "$(tail -n 1 "$dir/out")" = '}' ] || show 'not one JSON object'
+}
+
+can_become_user() {
+    [ "$(id -u)" -eq 0 ] || skip 'not root: cannot become another user'
+    command -v setpriv >"$dir/out" 2>&1 || skip 'no setpriv'
+}
+
+as_user() {
+    setpriv --reuid=65534 --regid=65534 --clear-groups "$@"
 }
 
 # run_tests [PART]: those whose name contains it.

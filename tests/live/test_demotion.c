@@ -138,6 +138,41 @@ static int prefault(struct world *w, enum gmem_mechanism forced)
 	return r;
 }
 
+/* Memory with content, of a VM with a vCPU, where every way to prefault is there. */
+struct prefaulted {
+	struct world w;
+	struct gmem_vcpu *vcpu;
+	const unsigned char *content;
+};
+
+static struct prefaulted begin_prefault(void)
+{
+	struct prefaulted p;
+
+	need(FUTURE_BESIDE);
+	p.w = make();
+	assert_int_equal(gmem_vcpu_open(p.w.vm, guest_vcpu(p.w.guest), &p.vcpu), 0);
+	p.content = world_fill(&p.w);
+	assert_true(present(&p.w, GMEM_FEATURE_PRE_FAULT));
+	assert_true(present(&p.w, GMEM_FEATURE_MAP_MEMORY));
+	assert_true(present(&p.w, GMEM_FEATURE_MAP_MEMORY_V1));
+	return p;
+}
+
+static void prefaults_by(struct prefaulted *p, enum gmem_mechanism mechanism)
+{
+	assert_int_equal(prefault(&p->w, GMEM_MECH_NONE), 0);
+	assert_int_equal(world_query(&p->w).prefault_mechanism, mechanism);
+	world_assert_guest_sees(&p->w, 0, p->content, LENGTH);
+}
+
+static void end_prefault(struct prefaulted *p)
+{
+	future_refuse(0);
+	gmem_vcpu_close(p->vcpu);
+	world_end(&p->w);
+}
+
 /* By each mechanism of the chain in turn, the one before being refused. */
 static void each_way_to_prefault_gives_way_to_the_next(void **state)
 {
@@ -150,52 +185,30 @@ static void each_way_to_prefault_gives_way_to_the_next(void **state)
 		{ GMEM_MECH_MAP_MEMORY_V1, FUTURE_REFUSES_PRE_FAULT | FUTURE_REFUSES_MAP_V2 },
 		{ GMEM_MECH_HOST_FAULT, FUTURE_REFUSES_PRE_FAULT | FUTURE_REFUSES_MAP_V2 | FUTURE_REFUSES_MAP_V1 },
 	};
-	const unsigned char *content;
-	struct gmem_vcpu *vcpu;
-	struct world w;
+	struct prefaulted p;
 
 	(void)state;
-	need(FUTURE_BESIDE);
-	w = make();
-	assert_int_equal(gmem_vcpu_open(w.vm, guest_vcpu(w.guest), &vcpu), 0);
-	content = world_fill(&w);
-	assert_true(present(&w, GMEM_FEATURE_PRE_FAULT));
-	assert_true(present(&w, GMEM_FEATURE_MAP_MEMORY));
-	assert_true(present(&w, GMEM_FEATURE_MAP_MEMORY_V1));
+	p = begin_prefault();
 	for (size_t i = 0; i < sizeof(chain) / sizeof(chain[0]); i++) {
 		future_refuse(chain[i].refused);
 		if (i)
-			assert_int_equal(prefault(&w, chain[i - 1].mechanism), -EOPNOTSUPP);
-		assert_int_equal(prefault(&w, GMEM_MECH_NONE), 0);
-		assert_int_equal(world_query(&w).prefault_mechanism, chain[i].mechanism);
-		assert_int_equal(chosen(&w, GMEM_TASK_PREFAULT), chain[i].mechanism);
-		world_assert_guest_sees(&w, 0, content, LENGTH);
+			assert_int_equal(prefault(&p.w, chain[i - 1].mechanism), -EOPNOTSUPP);
+		prefaults_by(&p, chain[i].mechanism);
+		assert_int_equal(chosen(&p.w, GMEM_TASK_PREFAULT), chain[i].mechanism);
 	}
-	future_refuse(0);
-	gmem_vcpu_close(vcpu);
-	world_end(&w);
+	end_prefault(&p);
 }
 
 /* All at once: through the whole chain in one call. */
 static void all_ways_to_prefault_at_once(void **state)
 {
-	const unsigned char *content;
-	struct gmem_vcpu *vcpu;
-	struct world w;
+	struct prefaulted p;
 
 	(void)state;
-	need(FUTURE_BESIDE);
-	w = make();
-	assert_int_equal(gmem_vcpu_open(w.vm, guest_vcpu(w.guest), &vcpu), 0);
-	content = world_fill(&w);
-	assert_true(present(&w, GMEM_FEATURE_MAP_MEMORY_V1));
+	p = begin_prefault();
 	future_refuse(FUTURE_REFUSES_PRE_FAULT | FUTURE_REFUSES_MAP_V2 | FUTURE_REFUSES_MAP_V1);
-	assert_int_equal(prefault(&w, GMEM_MECH_NONE), 0);
-	assert_int_equal(world_query(&w).prefault_mechanism, GMEM_MECH_HOST_FAULT);
-	world_assert_guest_sees(&w, 0, content, LENGTH);
-	future_refuse(0);
-	gmem_vcpu_close(vcpu);
-	world_end(&w);
+	prefaults_by(&p, GMEM_MECH_HOST_FAULT);
+	end_prefault(&p);
 }
 
 /* The pager writes to the file as long as it may, and through a mapping from then on. */

@@ -97,8 +97,8 @@ handed_sockets() {
 }
 
 as_nobody() {
-    command -v setpriv >"$dir/out" 2>&1 || skip 'no setpriv'
-    setpriv --reuid=65534 --regid=65534 --clear-groups test -r "$dir/image" || skip "an ordinary user cannot come to $dir"
+    can_become_user
+    as_user test -r "$dir/image" || skip "an ordinary user cannot come to $dir"
     start --source "file:$dir/image" --user 65534
     right whole
     for status in /proc/"$daemon"/task/*/status; do

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# The programs as their users run them: examples/microvm on small images, and gmem-info. MICROVM and GMEM_INFO say where they
-# are. Speaks the protocol of tests/run; an argument runs only the tests whose name contains it.
+# examples/microvm as its users run it, on small images. MICROVM and GMEM_INFO say where programs are. An argument runs only the
+# tests whose name contains it.
 . "$(dirname "$0")/shell.sh"
 LC_ALL=C.UTF-8
 export LC_ALL
@@ -38,17 +38,6 @@ refused() {
     says_not out '^checksum'
 }
 
-json() {
-    is_json
-    [ "$(head -c 1 "$dir/out")" = '{' ] && [ "$(tail -n 1 "$dir/out")" = '}' ] || show 'not one JSON object'
-}
-
-narrow() {
-    [ "$(wc -l <"$dir/out")" -gt 10 ] || show 'hardly a report'
-    width=$(wc -L <"$dir/out")
-    [ "$width" -le "$1" ] || show "a line of $width columns, with $1 to be had"
-}
-
 has_feature() {
     "$GMEM_INFO" --feature "$1" >"$dir/out" 2>&1
 }
@@ -63,15 +52,10 @@ needs_huge_pages() {
     [ "$free" -ge "$1" ] || skip "$free huge pages of 2 MiB are free, $1 are needed: nr_hugepages"
 }
 
-as_user() {
-    setpriv --reuid=65534 --regid=65534 --clear-groups "$@"
-}
-
-# A place where an ordinary user can read the image and run the programs.
+# A place where an ordinary user can read the image and run the program.
 for_user() {
-    [ "$(id -u)" -eq 0 ] || skip 'not root: cannot become another user'
-    command -v setpriv >"$dir/out" 2>&1 || skip 'no setpriv'
-    cp "$MICROVM" "$dir/microvm" && cp "$GMEM_INFO" "$dir/gmem-info" && chmod 644 "$image" || exit 1
+    can_become_user
+    cp "$MICROVM" "$dir/microvm" && chmod 644 "$image" || exit 1
     as_user test -x "$dir/microvm" || skip "an ordinary user cannot come to $dir"
 }
 
@@ -107,7 +91,7 @@ right_on_hugetlb() {
     done
     wrong "$MICROVM" --backing hugetlb --flip 16777215 "$image"
     expect 0 "$MICROVM" --backing hugetlb --json "$image"
-    json
+    is_json
     says out '"page_size": 2097152'
     printf abc >"$dir/small"
     right "$MICROVM" --backing hugetlb "$dir/small"
@@ -230,18 +214,18 @@ bad_options_are_refused() {
 
 json_of_microvm() {
     expect 0 "$MICROVM" --json "$image"
-    json
+    is_json
     says out '"right": true'
     says out '"length": 16777216'
     says out '"threads": 1'
     says out '"prefault_mechanism": "(KVM_|host fault)'
     says out '"prefault_seconds": [0-9]'
     expect 1 "$MICROVM" --json --flip 64 "$image"
-    json
+    is_json
     says out '"right": false'
     cp "$image" "$dir/quote\"back\\slash"
     expect 0 "$MICROVM" --json --no-kvm "$dir/quote\"back\\slash"
-    json
+    is_json
 }
 
 report_that_nobody_got() {
@@ -358,7 +342,7 @@ truncated_image_is_an_error() {
 json_on_demand() {
     needs_paging
     expect 0 "$MICROVM" --lazy --json "$image"
-    json
+    is_json
     for member in '"lazy": true' '"threads": 1' '"faults": [1-9]' '"fault_p50_ns": [1-9]' '"fault_p99_ns": [1-9]' \
         '"bytes_filled": [1-9]' '"pages_zeroed": [0-9]' '"bytes_remaining": 0' '"finished": false' \
         '"seconds_to_first_instruction": [0-9]' '"right": true'; do
@@ -366,7 +350,7 @@ json_on_demand() {
     done
     says_not out 'populate|prefault'
     expect 0 "$MICROVM" --lazy --json --background max "$image"
-    json
+    is_json
     says out '"finished": true'
     expect 0 "$MICROVM" --json "$image"
     says out '"lazy": false'
@@ -408,98 +392,6 @@ bad_options_of_lazy_are_refused() {
     refused 1 'guest_memfd' "$MICROVM" --lazy --no-kvm --backing guest_memfd "$image"
 }
 
-# --- gmem-info ---
-
-info_report() {
-    expect 0 "$GMEM_INFO"
-    says out 'guest_memfd_init_shared'
-    says out 'uffd_minor_memfd'
-    says_not out "$(printf '\033')"
-    expect 0 "$GMEM_INFO" --help
-    says out '^Usage: gmem-info'
-    expect 0 "$GMEM_INFO" --version
-    says out '^gmem-info [0-9]'
-    for type in plain none; do
-        expect 0 "$GMEM_INFO" --vm-type "$type"
-    done
-}
-
-info_bad_options() {
-    expect 2 "$GMEM_INFO" --bogus
-    says err 'bogus'
-    expect 2 "$GMEM_INFO" word
-    says err 'word'
-    for option in --task --vm-type --need --feature; do
-        expect 2 "$GMEM_INFO" "$option" bogus
-        says err 'bogus'
-        expect 2 "$GMEM_INFO" "$option"
-        [ -s "$dir/err" ] || show "nothing said of $option without a word"
-    done
-}
-
-# The exit status is the state.
-info_features() {
-    expect 0 "$GMEM_INFO" --json
-    cp "$dir/out" "$dir/report"
-    for name in kvm guest_memfd guest_memfd_write memfd uffd map_memory; do
-        status=1
-        ! grep -q "\"name\": \"$name\".*\"state\": \"present\"" "$dir/report" || status=0
-        expect "$status" "$GMEM_INFO" --feature "$name"
-        says out "$name"
-    done
-}
-
-info_tasks() {
-    tasks='create populate populate-private prefault resolve convert discard'
-    expect 0 "$GMEM_INFO" --task all
-    for task in $tasks; do
-        says out "$task"
-    done
-    for task in $tasks; do
-        expect 0 "$GMEM_INFO" --task "$task"
-        [ -s "$dir/out" ] || show "nothing about $task"
-    done
-    expect 0 "$GMEM_INFO" --task create --need lazy,mappable
-}
-
-json_of_info() {
-    for arguments in '' '--task all' '--vm-type none' '--feature kvm' '--need private --task convert'; do
-        # shellcheck disable=SC2086
-        "$GMEM_INFO" --json $arguments >"$dir/out" 2>"$dir/err" </dev/null
-        json
-    done
-    expect 0 "$GMEM_INFO" --json
-    json
-    says out '"features": \['
-    says out '"chains": \['
-    says out '"name": "guest_memfd", "number": 3, "state": "'
-}
-
-info_narrow() {
-    for width in 40 60 80 200; do
-        expect 0 env COLUMNS="$width" "$GMEM_INFO"
-        narrow "$width"
-        expect 0 env COLUMNS="$width" "$GMEM_INFO" --task all
-        narrow "$width"
-        expect 0 env COLUMNS="$width" "$GMEM_INFO" --vm-type none
-        narrow "$width"
-    done
-    for width in '' 0 -1 x 99999999999; do
-        expect 0 env COLUMNS="$width" "$GMEM_INFO"
-    done
-}
-
-info_as_a_user() {
-    for_user
-    expect 0 as_user "$dir/gmem-info"
-    as_user test -w /dev/kvm || says out '/dev/kvm'
-    [ ! -e /dev/userfaultfd ] || as_user test -w /dev/userfaultfd || says out '/dev/userfaultfd'
-    expect 0 as_user env COLUMNS=60 "$dir/gmem-info"
-    narrow 60
-    expect 0 as_user "$dir/gmem-info" --json
-    json
-}
-
 # --- the run ---
 
 tests='right_by_default right_on_memfd right_on_guest_memfd right_on_hugetlb guest_memfd_is_not_replaced hugetlb_is_not_replaced
@@ -507,7 +399,6 @@ tests='right_by_default right_on_memfd right_on_guest_memfd right_on_hugetlb gue
     right_on_odd_sizes right_on_holes flipped_word_is_noticed bad_images_are_refused image_of_another_user_is_refused
     bad_options_are_refused json_of_microvm right_on_demand right_on_demand_on_hugetlb right_on_demand_on_odd_sizes
     flipped_word_is_noticed_on_demand lost_content_is_an_error truncated_image_is_an_error json_on_demand
-    right_on_demand_as_a_user missing_permission_is_named bad_options_of_lazy_are_refused report_that_nobody_got info_report info_bad_options info_features info_tasks
-    json_of_info info_narrow info_as_a_user'
+    right_on_demand_as_a_user missing_permission_is_named bad_options_of_lazy_are_refused report_that_nobody_got'
 
 run_tests "$@"

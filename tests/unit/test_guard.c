@@ -94,58 +94,83 @@ static void place_end(struct place *place)
 	address_end(&place->address);
 }
 
+/* Two pagers, and a VM that goes from one to the other. */
+struct succession {
+	struct place first, second;
+	struct owner *owner;
+};
+
+static struct succession begin(const struct vm_spec *spec, enum habit habit)
+{
+	struct succession s = { .first = place_make(habit), .second = place_make(SERVES) };
+
+	s.owner = owner_make(spec);
+	return s;
+}
+
+static int64_t by_first(struct succession *s, enum vm_order order, uint64_t a, uint64_t b)
+{
+	return owner_obey(s->owner, &s->first.address, order, a, b);
+}
+
+static int64_t by_second(struct succession *s, enum vm_order order, uint64_t a, uint64_t b)
+{
+	return owner_obey(s->owner, &s->second.address, order, a, b);
+}
+
+static void end(struct succession *s)
+{
+	owner_end(s->owner);
+	place_end(&s->first);
+	place_end(&s->second);
+}
+
 /* --- the VM is this process, or (to touch what may never come) another one ---------------------------------------------- */
 
 /* A page that nobody serves is blocked, and the next pager brings it. */
 static void pager_killed(void **state)
 {
 	struct vm_spec spec = SPEC;
-	struct place first = place_make(HOLDS), second = place_make(SERVES);
-	struct owner *o = owner_make(&spec);
+	struct succession s = begin(&spec, HOLDS);
 
 	(void)state;
-	assert_int_equal(owner_obey(o, &first.address, VM_STATE, 0, 0), GMEM_GUARD_NONE);
-	assert_int_equal(owner_obey(o, &first.address, VM_ATTACH, 0, 0), 0);
-	assert_int_equal(owner_obey(o, &first.address, VM_STATE, 0, 0), GMEM_GUARD_ATTACHED);
-	assert_int_equal(owner_obey(o, &second.address, VM_ATTACH, 0, 0), -EBUSY);
-	assert_int_equal(owner_obey(o, &first.address, VM_TOUCH, 5, 0), 0);
-	assert_int_equal(owner_obey(o, &first.address, VM_FORWARD, 9, 3), 0);
-	assert_int_equal(owner_obey(o, &first.address, VM_FORWARD, 20, 1), 0);
-	place_kill(&first);
-	assert_int_equal(owner_obey(o, &first.address, VM_FORWARDED, 9, 0), -ENOTCONN);
-	assert_int_equal(owner_obey(o, &first.address, VM_FORWARDED, 20, 0), -ENOTCONN);
-	if (owner_obey(o, &first.address, VM_STATE, 0, 0) != GMEM_GUARD_DEAD) /* the end of the process may be seen later */
-		assert_int_equal(owner_obey(o, &first.address, VM_RUN, 0, 0), GMEM_GUARD_DEAD);
-	assert_int_equal(owner_obey(o, &first.address, VM_FORWARD, 20, 1), -ENOTCONN);
-	assert_int_equal(owner_obey(o, &first.address, VM_IS_BLOCKED, 0, 0), 1);
-	assert_int_equal(owner_obey(o, &first.address, VM_DISCARD, 7, 2), 0);
-	assert_int_equal(owner_obey(o, &second.address, VM_ATTACH, 0, 0), 0);
-	assert_int_equal(owner_obey(o, &second.address, VM_FORWARD, 9, 3), 0);
-	assert_int_equal(owner_obey(o, &second.address, VM_FORWARDED, 9, 0), 0);
-	assert_int_equal(owner_obey(o, &second.address, VM_TOUCHED, 0, 0), 0);
-	assert_int_equal(owner_obey(o, &second.address, VM_CHECK, 0, PAGES), 0);
-	owner_end(o);
-	place_end(&first);
-	place_end(&second);
+	assert_int_equal(by_first(&s, VM_STATE, 0, 0), GMEM_GUARD_NONE);
+	assert_int_equal(by_first(&s, VM_ATTACH, 0, 0), 0);
+	assert_int_equal(by_first(&s, VM_STATE, 0, 0), GMEM_GUARD_ATTACHED);
+	assert_int_equal(by_second(&s, VM_ATTACH, 0, 0), -EBUSY);
+	assert_int_equal(by_first(&s, VM_TOUCH, 5, 0), 0);
+	assert_int_equal(by_first(&s, VM_FORWARD, 9, 3), 0);
+	assert_int_equal(by_first(&s, VM_FORWARD, 20, 1), 0);
+	place_kill(&s.first);
+	assert_int_equal(by_first(&s, VM_FORWARDED, 9, 0), -ENOTCONN);
+	assert_int_equal(by_first(&s, VM_FORWARDED, 20, 0), -ENOTCONN);
+	if (by_first(&s, VM_STATE, 0, 0) != GMEM_GUARD_DEAD) /* the end of the process may be seen later */
+		assert_int_equal(by_first(&s, VM_RUN, 0, 0), GMEM_GUARD_DEAD);
+	assert_int_equal(by_first(&s, VM_FORWARD, 20, 1), -ENOTCONN);
+	assert_int_equal(by_first(&s, VM_IS_BLOCKED, 0, 0), 1);
+	assert_int_equal(by_first(&s, VM_DISCARD, 7, 2), 0);
+	assert_int_equal(by_second(&s, VM_ATTACH, 0, 0), 0);
+	assert_int_equal(by_second(&s, VM_FORWARD, 9, 3), 0);
+	assert_int_equal(by_second(&s, VM_FORWARDED, 9, 0), 0);
+	assert_int_equal(by_second(&s, VM_TOUCHED, 0, 0), 0);
+	assert_int_equal(by_second(&s, VM_CHECK, 0, PAGES), 0);
+	end(&s);
 }
 
 /* One that ends as it should says that it lets go: it need not be dead. */
 static void pager_released(void **state)
 {
 	struct vm_spec spec = SPEC;
-	struct place first = place_make(SERVES), second = place_make(SERVES);
-	struct owner *o = owner_make(&spec);
+	struct succession s = begin(&spec, SERVES);
 
 	(void)state;
-	assert_int_equal(owner_obey(o, &first.address, VM_ATTACH, 0, 0), 0);
-	assert_int_equal(owner_obey(o, &first.address, VM_CHECK, 0, PAGES / 2), 0);
-	place_tell_to_end(&first);
-	assert_int_equal(owner_obey(o, &first.address, VM_RUN, 0, 0), GMEM_GUARD_RELEASED);
-	assert_int_equal(owner_obey(o, &second.address, VM_ATTACH, 0, 0), 0);
-	assert_int_equal(owner_obey(o, &second.address, VM_CHECK, 0, PAGES), 0);
-	owner_end(o);
-	place_end(&first);
-	place_end(&second);
+	assert_int_equal(by_first(&s, VM_ATTACH, 0, 0), 0);
+	assert_int_equal(by_first(&s, VM_CHECK, 0, PAGES / 2), 0);
+	place_tell_to_end(&s.first);
+	assert_int_equal(by_first(&s, VM_RUN, 0, 0), GMEM_GUARD_RELEASED);
+	assert_int_equal(by_second(&s, VM_ATTACH, 0, 0), 0);
+	assert_int_equal(by_second(&s, VM_CHECK, 0, PAGES), 0);
+	end(&s);
 }
 
 /* By that protocol there is no page map, so nobody may follow; but nothing becomes zeros. */
@@ -153,73 +178,70 @@ static void firecrackers_pager_killed(void **state)
 {
 	struct vm_spec spec = { .pages = PAGES, .backing = GMEM_BACKING_MEMFD, .strategy = GMEM_STRATEGY_COPY,
 				.protocol = GMEM_PROTOCOL_FIRECRACKER };
-	struct place first = place_make(SERVES), second = place_make(SERVES);
-	struct owner *o = owner_make(&spec);
+	struct succession s = begin(&spec, SERVES);
 
 	(void)state;
-	assert_int_equal(owner_obey(o, &first.address, VM_ATTACH, 0, 0), 0);
-	assert_int_equal(owner_obey(o, &first.address, VM_CHECK, 0, PAGES / 2), 0);
-	place_kill(&first);
+	assert_int_equal(by_first(&s, VM_ATTACH, 0, 0), 0);
+	assert_int_equal(by_first(&s, VM_CHECK, 0, PAGES / 2), 0);
+	place_kill(&s.first);
 	/* It has not said a word, and its socket is this process's: who knows who it was? */
-	assert_int_equal(owner_obey(o, &first.address, VM_RUN, 0, 0), GMEM_GUARD_SILENT);
-	assert_int_equal(owner_obey(o, &second.address, VM_ATTACH, 0, 0), -EBUSY);
-	assert_int_equal(owner_obey(o, &first.address, VM_TOUCH, PAGES - 1, 0), 0);
-	assert_int_equal(owner_obey(o, &first.address, VM_IS_BLOCKED, 0, 0), 1);
-	assert_int_equal(owner_obey(o, &first.address, VM_POISON, 0, 0), 0);
-	assert_int_equal(owner_obey(o, &first.address, VM_TOUCHED, 0, 0), -1);
-	owner_end(o);
-	place_end(&first);
-	place_end(&second);
+	assert_int_equal(by_first(&s, VM_RUN, 0, 0), GMEM_GUARD_SILENT);
+	assert_int_equal(by_second(&s, VM_ATTACH, 0, 0), -EBUSY);
+	assert_int_equal(by_first(&s, VM_TOUCH, PAGES - 1, 0), 0);
+	assert_int_equal(by_first(&s, VM_IS_BLOCKED, 0, 0), 1);
+	assert_int_equal(by_first(&s, VM_POISON, 0, 0), 0);
+	assert_int_equal(by_first(&s, VM_TOUCHED, 0, 0), -1);
+	end(&s);
 }
 
 /* Whoever waits for a page waits on, whenever the pager is killed: the only other thing that a VM ever sees is its content. */
 static void pagers_killed_at_any_time(void **state)
 {
 	struct vm_spec spec = SPEC;
-	struct owner *o;
 
 	(void)state;
 	for (int round = 0; round < 20; round++) {
-		struct place first = place_make(SERVES), second = place_make(SERVES);
+		struct succession s = begin(&spec, SERVES);
 		unsigned int turns = (unsigned int)(round * round * 10);
 
-		o = owner_make(&spec);
-		assert_int_equal(owner_obey(o, &first.address, VM_ATTACH, 0, 0), 0);
-		assert_int_equal(owner_obey(o, &first.address, VM_TOUCH, (uint64_t)round, 0), 0);
+		assert_int_equal(by_first(&s, VM_ATTACH, 0, 0), 0);
+		assert_int_equal(by_first(&s, VM_TOUCH, (uint64_t)round, 0), 0);
 		for (unsigned int i = 0; i < turns; i++) /* not a wait for anything: some time or other */
-			(void)owner_obey(o, &first.address, VM_STATE, 0, 0);
-		place_kill(&first);
-		assert_int_equal(owner_obey(o, &first.address, VM_RUN, 0, 0), GMEM_GUARD_DEAD);
-		assert_int_equal(owner_obey(o, &second.address, VM_ATTACH, 0, 0), 0);
-		assert_int_equal(owner_obey(o, &second.address, VM_TOUCHED, 0, 0), 0);
-		assert_int_equal(owner_obey(o, &second.address, VM_CHECK, 0, PAGES), 0);
-		owner_end(o);
-		place_end(&first);
-		place_end(&second);
+			(void)by_first(&s, VM_STATE, 0, 0);
+		place_kill(&s.first);
+		assert_int_equal(by_first(&s, VM_RUN, 0, 0), GMEM_GUARD_DEAD);
+		assert_int_equal(by_second(&s, VM_ATTACH, 0, 0), 0);
+		assert_int_equal(by_second(&s, VM_TOUCHED, 0, 0), 0);
+		assert_int_equal(by_second(&s, VM_CHECK, 0, PAGES), 0);
+		end(&s);
 	}
+}
+
+/* A guard that this process holds, and its channel, which is still to be closed. */
+static struct gmem_channel *attach(const struct place *place, const struct lazy *lazy, struct gmem_guard **guard)
+{
+	int socket = address_connect(&place->address);
+	struct gmem_channel *channel;
+
+	assert_int_equal(gmem_guard_create(lazy->uffd, guard, NULL), 0);
+	assert_int_equal(gmem_channel_open(socket, &channel, NULL), 0);
+	close(socket);
+	assert_int_equal(gmem_guard_attach(*guard, channel), 0);
+	return channel;
 }
 
 /* The guard reads what nobody else does: giving pages up need not wait for a pager. */
 static void giving_up_without_a_pager(void **state)
 {
-	struct vm_spec spec = SPEC;
-	struct place first = place_make(SERVES), second = place_make(SERVES);
+	struct place place = place_make(SERVES);
 	struct gmem_guard_info info = { .size = sizeof(info) };
-	struct gmem_channel *channel;
-	struct gmem_guard *guard;
 	struct lazy lazy = make_watched(GMEM_BACKING_MEMFD, PAGES, GMEM_STRATEGY_FILL);
+	struct gmem_guard *guard;
 	struct toucher toucher;
-	int socket;
 
 	(void)state;
-	(void)spec;
-	assert_int_equal(gmem_guard_create(lazy.uffd, &guard, NULL), 0);
-	socket = address_connect(&first.address);
-	assert_int_equal(gmem_channel_open(socket, &channel, NULL), 0);
-	close(socket);
-	assert_int_equal(gmem_guard_attach(guard, channel), 0);
-	gmem_channel_close(channel); /* the guard has its own claim */
-	place_kill(&first);
+	gmem_channel_close(attach(&place, &lazy, &guard)); /* the guard has its own claim */
+	place_kill(&place);
 	assert_int_equal(gmem_guard_run(guard, GMEM_FOREVER), 1);
 	assert_int_equal(gmem_guard_query(guard, &info), 0);
 	assert_int_equal(info.state, GMEM_GUARD_DEAD);
@@ -232,8 +254,7 @@ static void giving_up_without_a_pager(void **state)
 	assert_map(lazy.mem, "DE");
 	gmem_guard_destroy(guard);
 	end_lazy(&lazy);
-	place_end(&first);
-	place_end(&second);
+	place_end(&place);
 }
 
 /* --- a pager that is this process: it is never dead ---------------------------------------------------------------------- */
@@ -318,15 +339,11 @@ static void a_guard_in_a_child(void **state)
 {
 	struct place place = place_make(SERVES);
 	struct lazy lazy = make_watched(GMEM_BACKING_MEMFD, PAGES, GMEM_STRATEGY_FILL);
-	int socket = address_connect(&place.address);
 	struct gmem_channel *channel;
 	struct gmem_guard *guard;
 
 	(void)state;
-	assert_int_equal(gmem_guard_create(lazy.uffd, &guard, NULL), 0);
-	assert_int_equal(gmem_channel_open(socket, &channel, NULL), 0);
-	close(socket);
-	assert_int_equal(gmem_guard_attach(guard, channel), 0);
+	channel = attach(&place, &lazy, &guard);
 	assert_int_equal(gt_in_child(use_in_child, guard), 0);
 	assert_int_equal(lazy.at[1], content_at(1));
 	place_kill(&place);

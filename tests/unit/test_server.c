@@ -21,23 +21,70 @@
 		.protocol = GMEM_PROTOCOL_FIRECRACKER                           \
 	}
 
+/* --- a server, and a VM that comes to it -------------------------------------------------------------------------------- */
+
+struct scene {
+	struct address address;
+	struct station station;
+	struct vm vm;
+};
+
+/* The server is not there yet: it has threads, and other VMs may be wanted. */
+static void begin_with(struct scene *s, int type, const struct vm_spec *spec)
+{
+	*s = (struct scene){ .address = address_make(type) };
+	s->vm = vm_make(&s->address, spec);
+}
+
+static void begin(struct scene *s, const struct vm_spec *spec)
+{
+	begin_with(s, SOCK_STREAM, spec);
+}
+
+static void open_it(struct scene *s)
+{
+	station_open(&s->station, &s->address, 1, NULL);
+}
+
+static void attach(struct scene *s)
+{
+	open_it(s);
+	assert_int_equal(vm_do(&s->vm, VM_ATTACH, 0, 0), 0);
+}
+
+static void sees_all(struct vm *vm)
+{
+	assert_int_equal(vm_do(vm, VM_CHECK, 0, PAGES), 0);
+}
+
+static void end_server(struct scene *s)
+{
+	station_close(&s->station);
+	address_end(&s->address);
+}
+
+/* The VM ends, and that it has is seen. */
+static void end(struct scene *s)
+{
+	vm_end(&s->vm);
+	assert_int_equal(station_await_left(&s->station, 1), -ESRCH);
+	end_server(s);
+}
+
 /* --- served to the end -------------------------------------------------------------------------------------------------- */
 
-static void serve_one(int type, const struct vm_spec *spec, int reason)
+static void serve_one(int type, const struct vm_spec *spec)
 {
-	struct address address = address_make(type);
-	struct station station = { .refuse = 0 };
-	struct vm vm = vm_make(&address, spec);
+	struct scene s;
 
-	station_open(&station, &address, 1, NULL);
-	assert_int_equal(vm_do(&vm, VM_ATTACH, 0, 0), 0);
-	assert_int_equal(vm_do(&vm, VM_CHECK, 0, PAGES), 0);
-	vm_end(&vm);
-	assert_int_equal(station_await_left(&station, 1), reason);
-	station_await_quiet(&station);
-	assert_int_equal(station_info(&station).admitted, 1);
-	station_close(&station);
-	address_end(&address);
+	begin_with(&s, type, spec);
+	attach(&s);
+	sees_all(&s.vm);
+	vm_end(&s.vm);
+	assert_int_equal(station_await_left(&s.station, 1), -ESRCH);
+	station_await_quiet(&s.station);
+	assert_int_equal(station_info(&s.station).admitted, 1);
+	end_server(&s);
 }
 
 static void native_over_a_stream(void **state)
@@ -45,7 +92,7 @@ static void native_over_a_stream(void **state)
 	struct vm_spec spec = NATIVE;
 
 	(void)state;
-	serve_one(SOCK_STREAM, &spec, -ESRCH);
+	serve_one(SOCK_STREAM, &spec);
 }
 
 static void native_over_packets(void **state)
@@ -53,7 +100,7 @@ static void native_over_packets(void **state)
 	struct vm_spec spec = NATIVE;
 
 	(void)state;
-	serve_one(SOCK_SEQPACKET, &spec, -ESRCH);
+	serve_one(SOCK_SEQPACKET, &spec);
 }
 
 static void firecracker_over_a_stream(void **state)
@@ -61,7 +108,7 @@ static void firecracker_over_a_stream(void **state)
 	struct vm_spec spec = FIRECRACKER;
 
 	(void)state;
-	serve_one(SOCK_STREAM, &spec, -ESRCH);
+	serve_one(SOCK_STREAM, &spec);
 }
 
 static void firecracker_over_packets(void **state)
@@ -69,47 +116,41 @@ static void firecracker_over_packets(void **state)
 	struct vm_spec spec = FIRECRACKER;
 
 	(void)state;
-	serve_one(SOCK_SEQPACKET, &spec, -ESRCH);
+	serve_one(SOCK_SEQPACKET, &spec);
 }
 
 /* Its process lives on. */
 static void a_vm_that_lets_go(void **state)
 {
 	struct vm_spec spec = NATIVE;
-	struct address address = address_make(SOCK_STREAM);
-	struct station station = { .refuse = 0 };
-	struct vm vm = vm_make(&address, &spec);
+	struct scene s;
 
 	(void)state;
-	station_open(&station, &address, 1, NULL);
-	assert_int_equal(vm_do(&vm, VM_ATTACH, 0, 0), 0);
-	assert_int_equal(vm_do(&vm, VM_CHECK, 0, 1), 0);
-	assert_int_equal(vm_do(&vm, VM_LET_GO, 0, 0), 0);
-	assert_int_equal(station_await_left(&station, 1), 0);
-	vm_end(&vm);
-	station_close(&station);
-	address_end(&address);
+	begin(&s, &spec);
+	attach(&s);
+	assert_int_equal(vm_do(&s.vm, VM_CHECK, 0, 1), 0);
+	assert_int_equal(vm_do(&s.vm, VM_LET_GO, 0, 0), 0);
+	assert_int_equal(station_await_left(&s.station, 1), 0);
+	vm_end(&s.vm);
+	end_server(&s);
 }
 
 /* The connection is not needed after the handshake; the end of the process is noticed without it. */
 static void a_connection_that_is_closed(void **state)
 {
 	struct vm_spec spec = FIRECRACKER;
-	struct address address = address_make(SOCK_STREAM);
-	struct station station = { .refuse = 0 };
-	struct vm vm = vm_make(&address, &spec);
+	struct scene s;
 
 	(void)state;
-	station_open(&station, &address, 1, NULL);
-	assert_int_equal(vm_do(&vm, VM_ATTACH, 0, 0), 0);
-	assert_int_equal(vm_do(&vm, VM_HANG_UP, 0, 0), 0);
-	assert_int_equal(vm_do(&vm, VM_CHECK, 0, PAGES / 2), 0);
-	assert_int_equal(station_info(&station).vms, 1);
-	assert_int_equal(vm_do(&vm, VM_CHECK, 0, PAGES), 0);
-	vm_kill(&vm);
-	assert_int_equal(station_await_left(&station, 1), -ESRCH);
-	station_close(&station);
-	address_end(&address);
+	begin(&s, &spec);
+	attach(&s);
+	assert_int_equal(vm_do(&s.vm, VM_HANG_UP, 0, 0), 0);
+	assert_int_equal(vm_do(&s.vm, VM_CHECK, 0, PAGES / 2), 0);
+	assert_int_equal(station_info(&s.station).vms, 1);
+	sees_all(&s.vm);
+	vm_kill(&s.vm);
+	assert_int_equal(station_await_left(&s.station, 1), -ESRCH);
+	end_server(&s);
 }
 
 /* --- who is not served -------------------------------------------------------------------------------------------------- */
@@ -123,45 +164,44 @@ static int look_at_peer(struct station *station, const struct gmem_channel_info 
 static void a_vm_that_is_refused(void **state)
 {
 	struct vm_spec spec = NATIVE;
-	struct address address = address_make(SOCK_STREAM);
-	struct station station = { .admit = look_at_peer };
-	struct vm vm = vm_make(&address, &spec);
+	struct scene s;
 
 	(void)state;
-	station_open(&station, &address, 1, NULL);
-	assert_int_equal(vm_do(&vm, VM_ATTACH, 0, 0), -EPROTO);
-	assert_int_equal(vm_do(&vm, VM_STATE, 0, 0), GMEM_GUARD_NONE);
-	assert_int_equal(station_info(&station).refused, 1);
-	station_admit_all(&station);
-	assert_int_equal(vm_do(&vm, VM_ATTACH, 0, 0), 0); /* it may come again */
-	assert_int_equal(vm_do(&vm, VM_CHECK, 0, PAGES), 0);
-	vm_end(&vm);
-	assert_int_equal(station_await_left(&station, 1), -ESRCH);
-	assert_int_equal(station.left, 1);
-	station_close(&station);
-	address_end(&address);
+	begin(&s, &spec);
+	s.station.admit = look_at_peer;
+	open_it(&s);
+	assert_int_equal(vm_do(&s.vm, VM_ATTACH, 0, 0), -EPROTO);
+	assert_int_equal(vm_do(&s.vm, VM_STATE, 0, 0), GMEM_GUARD_NONE);
+	assert_int_equal(station_info(&s.station).refused, 1);
+	station_admit_all(&s.station);
+	assert_int_equal(vm_do(&s.vm, VM_ATTACH, 0, 0), 0); /* it may come again */
+	sees_all(&s.vm);
+	vm_end(&s.vm);
+	assert_int_equal(station_await_left(&s.station, 1), -ESRCH);
+	assert_int_equal(s.station.left, 1);
+	end_server(&s);
 }
 
 static void no_more_vms_than_allowed(void **state)
 {
 	struct gmem_server_create_opts few = { .size = sizeof(few), .max_vms = 1 };
 	struct vm_spec spec = NATIVE;
-	struct address address = address_make(SOCK_STREAM);
-	struct station station = { .refuse = 0 };
-	struct vm first = vm_make(&address, &spec), second = vm_make(&address, &spec);
+	struct vm second;
+	struct scene s;
 
 	(void)state;
-	station_open(&station, &address, 1, &few);
-	assert_int_equal(vm_do(&first, VM_ATTACH, 0, 0), 0);
+	begin(&s, &spec);
+	second = vm_make(&s.address, &spec);
+	station_open(&s.station, &s.address, 1, &few);
+	assert_int_equal(vm_do(&s.vm, VM_ATTACH, 0, 0), 0);
 	assert_int_equal(vm_do(&second, VM_ATTACH, 0, 0), -EPROTO);
-	assert_int_equal(vm_do(&first, VM_CHECK, 0, PAGES), 0);
-	vm_end(&first);
-	station_await_left(&station, 1);
+	sees_all(&s.vm);
+	vm_end(&s.vm);
+	station_await_left(&s.station, 1);
 	assert_int_equal(vm_do(&second, VM_ATTACH, 0, 0), 0);
-	assert_int_equal(vm_do(&second, VM_CHECK, 0, PAGES), 0);
+	sees_all(&second);
 	vm_end(&second);
-	station_close(&station);
-	address_end(&address);
+	end_server(&s);
 }
 
 /* --- who stalls --------------------------------------------------------------------------------------------------------- */
@@ -170,26 +210,24 @@ static void no_more_vms_than_allowed(void **state)
 static void stalled_peers(void **state)
 {
 	struct vm_spec spec = NATIVE;
-	struct address address = address_make(SOCK_STREAM);
-	struct station station = { .refuse = 0 };
-	struct vm vm = vm_make(&address, &spec);
 	int silent, half;
+	struct scene s;
 
 	(void)state;
-	station_open(&station, &address, 1, NULL);
-	silent = address_connect(&address);
-	half = address_connect(&address);
+	begin(&s, &spec);
+	open_it(&s);
+	silent = address_connect(&s.address);
+	half = address_connect(&s.address);
 	assert_true(silent >= 0 && half >= 0);
 	send_raw(half, "[{\"base_", 8, NULL, 0);
-	assert_int_equal(vm_do(&vm, VM_ATTACH, 0, 0), 0);
-	assert_int_equal(vm_do(&vm, VM_CHECK, 0, PAGES), 0);
-	assert_int_equal(station_info(&station).broken, 0); /* they are there still */
-	assert_int_equal(station_info(&station).handshakes, 2);
+	assert_int_equal(vm_do(&s.vm, VM_ATTACH, 0, 0), 0);
+	sees_all(&s.vm);
+	assert_int_equal(station_info(&s.station).broken, 0); /* they are there still */
+	assert_int_equal(station_info(&s.station).handshakes, 2);
 	close(silent);
 	close(half);
-	vm_end(&vm);
-	station_close(&station);
-	address_end(&address);
+	vm_end(&s.vm);
+	end_server(&s);
 }
 
 /* There is room for one handshake at a time, and both are closed. */
@@ -231,25 +269,23 @@ static int wait_in_admit(struct station *station, const struct gmem_channel_info
 static void a_program_that_takes_its_time(void **state)
 {
 	struct vm_spec quick = NATIVE, slow = NATIVE;
-	struct address address = address_make(SOCK_STREAM);
-	struct station station = { .admit = wait_in_admit };
-	struct vm vm, other;
+	struct vm other;
+	struct scene s;
 
 	(void)state;
+	begin(&s, &quick);
 	slow.identity = "slow";
-	vm = vm_make(&address, &quick);
-	other = vm_make(&address, &slow);
-	station_open(&station, &address, 1, NULL);
-	assert_int_equal(vm_do(&vm, VM_ATTACH, 0, 0), 0);
+	other = vm_make(&s.address, &slow);
+	s.station.admit = wait_in_admit;
+	attach(&s);
 	vm_tell(&other, VM_ATTACH, 0, 0);
-	station_await_holding(&station, 1);
-	assert_int_equal(vm_do(&vm, VM_CHECK, 0, PAGES), 0);
-	station_open_gate(&station);
+	station_await_holding(&s.station, 1);
+	sees_all(&s.vm);
+	station_open_gate(&s.station);
 	assert_int_equal(vm_answer(&other), -EPROTO);
-	vm_end(&vm);
+	vm_end(&s.vm);
 	vm_end(&other);
-	station_close(&station);
-	address_end(&address);
+	end_server(&s);
 }
 
 /* --- who comes too late ------------------------------------------------------------------------------------------------- */
@@ -315,45 +351,34 @@ static void refused_when_all_have_closed_it(void **state)
 static void ranges_at_run_time(void **state)
 {
 	struct vm_spec spec = NATIVE;
-	struct address address = address_make(SOCK_STREAM);
-	struct station station = { .refuse = 0 };
-	struct vm vm;
+	struct scene s;
 
 	(void)state;
 	spec.parts = 4;
-	vm = vm_make(&address, &spec);
-	station_open(&station, &address, 1, NULL);
-	assert_int_equal(vm_do(&vm, VM_ATTACH, 0, 0), 0);
-	assert_int_equal(vm_do(&vm, VM_CHECK, 0, PAGES / 2), 0);
-	assert_int_equal(vm_do(&vm, VM_ADD, 2, 0), 0);
-	assert_int_equal(vm_do(&vm, VM_CHECK, 0, PAGES * 3 / 4), 0);
-	assert_int_equal(vm_do(&vm, VM_REMOVE, 1, 0), 0);
-	assert_int_equal(vm_do(&vm, VM_ADD, 3, 0), 0);
-	assert_int_equal(vm_do(&vm, VM_ADD, 1, 0), 0);
-	assert_int_equal(vm_do(&vm, VM_CHECK, 0, PAGES), 0);
-	vm_end(&vm);
-	assert_int_equal(station_await_left(&station, 1), -ESRCH);
-	station_close(&station);
-	address_end(&address);
+	begin(&s, &spec);
+	attach(&s);
+	assert_int_equal(vm_do(&s.vm, VM_CHECK, 0, PAGES / 2), 0);
+	assert_int_equal(vm_do(&s.vm, VM_ADD, 2, 0), 0);
+	assert_int_equal(vm_do(&s.vm, VM_CHECK, 0, PAGES * 3 / 4), 0);
+	assert_int_equal(vm_do(&s.vm, VM_REMOVE, 1, 0), 0);
+	assert_int_equal(vm_do(&s.vm, VM_ADD, 3, 0), 0);
+	assert_int_equal(vm_do(&s.vm, VM_ADD, 1, 0), 0);
+	sees_all(&s.vm);
+	end(&s);
 }
 
 static void not_with_firecracker(void **state)
 {
 	struct vm_spec spec = FIRECRACKER;
-	struct address address = address_make(SOCK_STREAM);
-	struct station station = { .refuse = 0 };
-	struct vm vm;
+	struct scene s;
 
 	(void)state;
 	spec.parts = 2;
-	vm = vm_make(&address, &spec);
-	station_open(&station, &address, 1, NULL);
-	assert_int_equal(vm_do(&vm, VM_ATTACH, 0, 0), 0);
-	assert_int_equal(vm_do(&vm, VM_ADD, 1, 0), -EOPNOTSUPP);
-	assert_int_equal(vm_do(&vm, VM_CHECK, 0, PAGES / 2), 0);
-	vm_end(&vm);
-	station_close(&station);
-	address_end(&address);
+	begin(&s, &spec);
+	attach(&s);
+	assert_int_equal(vm_do(&s.vm, VM_ADD, 1, 0), -EOPNOTSUPP);
+	assert_int_equal(vm_do(&s.vm, VM_CHECK, 0, PAGES / 2), 0);
+	end(&s);
 }
 
 /* --- arguments, and the end --------------------------------------------------------------------------------------------- */
@@ -411,43 +436,37 @@ static int destroy_in_child(void *arg)
 static void a_server_in_a_child(void **state)
 {
 	struct vm_spec spec = NATIVE;
-	struct address address = address_make(SOCK_STREAM);
-	struct station station = { .refuse = 0 };
-	struct vm vm = vm_make(&address, &spec);
+	struct scene s;
 
 	(void)state;
-	station_open(&station, &address, 1, NULL);
-	assert_int_equal(vm_do(&vm, VM_ATTACH, 0, 0), 0);
-	assert_int_equal(gt_in_child(destroy_in_child, station.server), 0);
-	assert_int_equal(vm_do(&vm, VM_CHECK, 0, PAGES), 0);
-	vm_end(&vm);
-	assert_int_equal(station_await_left(&station, 1), -ESRCH);
-	station_close(&station);
-	address_end(&address);
+	begin(&s, &spec);
+	attach(&s);
+	assert_int_equal(gt_in_child(destroy_in_child, s.station.server), 0);
+	sees_all(&s.vm);
+	end(&s);
 }
 
 /* A VM whose source does not answer is killed: it has left as soon as the source lets go, and others are served meanwhile. */
 static void a_source_that_holds_up(void **state)
 {
 	struct vm_spec spec = NATIVE;
-	struct address address = address_make(SOCK_STREAM);
-	struct station station = { .refuse = 0 };
-	struct vm vm = vm_make(&address, &spec), other = vm_make(&address, &spec);
+	struct vm other;
+	struct scene s;
 
 	(void)state;
-	station_open(&station, &address, 1, NULL);
-	assert_int_equal(vm_do(&vm, VM_ATTACH, 0, 0), 0);
-	station_hold(&station, 1);
-	vm_tell(&vm, VM_CHECK, 0, 1);
-	station_await_holding(&station, 1);
-	vm_kill(&vm);
+	begin(&s, &spec);
+	other = vm_make(&s.address, &spec);
+	attach(&s);
+	station_hold(&s.station, 1);
+	vm_tell(&s.vm, VM_CHECK, 0, 1);
+	station_await_holding(&s.station, 1);
+	vm_kill(&s.vm);
 	assert_int_equal(vm_do(&other, VM_ATTACH, 0, 0), 0);
-	station_hold(&station, 0);
-	assert_int_equal(station_await_left(&station, 1), -ESRCH);
-	assert_int_equal(vm_do(&other, VM_CHECK, 0, PAGES), 0);
+	station_hold(&s.station, 0);
+	assert_int_equal(station_await_left(&s.station, 1), -ESRCH);
+	sees_all(&other);
 	vm_end(&other);
-	station_close(&station);
-	address_end(&address);
+	end_server(&s);
 }
 
 static const struct gt_test tests[] = {
