@@ -57,9 +57,12 @@ int gmemi_channel_fill(struct gmem_channel *channel)
 	if (r < 0)
 		return r;
 	got = gmemi_sys_receive(channel->fd, channel->in + channel->in_have, channel->in_room - channel->in_have, &received);
+	if (got == -ECONNRESET) /* once, of a peer that had not read everything: what it said before comes after that */
+		got = gmemi_sys_receive(channel->fd, channel->in + channel->in_have, channel->in_room - channel->in_have,
+					&received);
 	if (got == -EAGAIN)
 		return -EAGAIN;
-	if (got == -ECONNRESET) /* an end like any other, of a peer that had not read everything */
+	if (got == -ECONNRESET)
 		return 0;
 	if (got < 0) {
 		gmemi_close_fds(received.fds, received.count);
@@ -198,6 +201,7 @@ int gmemi_channel_send_all(struct gmem_channel *channel, const void *data, size_
 			at += sent;
 			length -= (size_t)sent;
 			count = 0; /* they went with the first byte */
+			channel->torn = length > 0;
 			continue;
 		}
 		if (sent != -EAGAIN)
