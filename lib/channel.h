@@ -100,6 +100,8 @@ int gmemi_channel_break(struct gmem_channel *channel, int code);
 /* channel_stream.c */
 /* Reads once: 1 = something came; 0 = the end; -EAGAIN without a sentence; a code with one. */
 int gmemi_channel_fill(struct gmem_channel *channel);
+/* Nothing may come for long: the room for it is given back where nothing is in it. */
+void gmemi_channel_rest(struct gmem_channel *channel);
 /* These bytes are done with. */
 void gmemi_channel_consume(struct gmem_channel *channel, size_t length);
 /* The first of the fds, to be closed by the caller. */

@@ -348,6 +348,7 @@ int gmemi_channel_send(struct gmem_channel *channel, struct gmem_uffd *uffd, uin
 	if (r == 0)
 		r = send_picture(channel, &picture);
 	gmemi_free(picture.regions);
+	gmemi_channel_rest(channel);
 	return r < 0 && r != -EBADFD && r != -EOPNOTSUPP ? gmemi_channel_break(channel, r) : r;
 }
 
@@ -430,5 +431,6 @@ int gmemi_channel_attend(struct gmem_channel *channel)
 	}
 	if (r == -EAGAIN || r > 0)
 		r = gmemi_channel_flush(channel);
+	gmemi_channel_rest(channel);
 	return outcome(channel, r);
 }

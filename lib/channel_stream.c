@@ -35,6 +35,15 @@ static int make_room(struct gmem_channel *channel)
 	return 0;
 }
 
+void gmemi_channel_rest(struct gmem_channel *channel)
+{
+	if (channel->in_have)
+		return;
+	gmemi_free(channel->in);
+	channel->in = NULL;
+	channel->in_room = 0;
+}
+
 static int take_received(struct gmem_channel *channel, const struct gmemi_received *received)
 {
 	if (received->cut || received->count > GMEMI_CHANNEL_FDS - channel->fd_count) {
