@@ -155,7 +155,6 @@ static void refuse_in_the_middle(int type)
 	station_open(&station, &address, 1, &opts);
 	for (int i = 0; i < 100; i++)
 		assert_int_equal(vm_do(&vm, VM_ATTACH, 0, 0), -EPROTO);
-	assert_int_equal(vm_do(&vm, VM_STATE, 0, 0), GMEM_GUARD_NONE);
 	vm_end(&vm);
 	station_close(&station);
 	address_end(&address);
