@@ -229,15 +229,16 @@ static void tell_peer(struct gmem_channel *channel, int code)
 	gmemi_sentence_take(&why);
 	wire.text = why.text;
 	wire.text_length = (uint32_t)strnlen(why.text, sizeof(why.text));
-	if (gmemi_channel_answer(channel, &wire) == 0)
+	if (channel->refused || gmemi_channel_answer(channel, &wire) == 0) /* an ERROR is not answered */
 		(void)gmemi_channel_flush(channel);
 	gmemi_sentence_give(&why);
 }
 
 int gmemi_channel_break(struct gmem_channel *channel, int code)
 {
-	if (channel->protocol == GMEM_PROTOCOL_NATIVE && !channel->ended)
+	if (channel->protocol == GMEM_PROTOCOL_NATIVE && !channel->ended && !channel->torn)
 		tell_peer(channel, code);
+	(void)gmemi_sys_shutdown(channel->fd); /* what has been sent still reaches it, and then the end */
 	gmemi_build_end(&channel->build);
 	gmemi_close_fds(channel->fds, channel->fd_count);
 	channel->fd_count = 0;

@@ -57,6 +57,7 @@ struct gmem_channel {
 	char identity[GMEMI_IDENTITY + 1], peer_identity[GMEMI_WIRE_TEXT + 1];
 	int broken; /* the code with which all is over */
 	bool ended; /* the peer has closed its end */
+	bool torn;  /* a message has been sent in part: nothing can be said behind it */
 	uint64_t endpoints;
 	/* Bytes that have come, the first at place `in_at` of the stream. */
 	unsigned char *in;
@@ -92,12 +93,15 @@ int gmemi_channel_opts(struct gmem_channel_open_opts *local, const struct gmem_c
 /* gmem_channel_close() gives up the program's claim. */
 void gmemi_channel_claim(struct gmem_channel *channel);
 void gmemi_channel_release(struct gmem_channel *channel);
-/* Everything that has come is closed, the peer is told if it can be, and the channel is of no more use. Returns code. */
+/* Everything that has come is closed, the peer is told if it can be, unless it has said so itself, and sees the end; the channel is
+ * of no more use. Returns code. */
 int gmemi_channel_break(struct gmem_channel *channel, int code);
 
 /* channel_stream.c */
 /* Reads once: 1 = something came; 0 = the end; -EAGAIN without a sentence; a code with one. */
 int gmemi_channel_fill(struct gmem_channel *channel);
+/* Nothing may come for long: the room for it is given back where nothing is in it. */
+void gmemi_channel_rest(struct gmem_channel *channel);
 /* These bytes are done with. */
 void gmemi_channel_consume(struct gmem_channel *channel, size_t length);
 /* The first of the fds, to be closed by the caller. */

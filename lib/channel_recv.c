@@ -177,10 +177,10 @@ int gmem_channel_recv(struct gmem_channel *channel, struct gmem_vm *vm, struct g
 	if (r < 0)
 		return r;
 	r = receive_in_time(channel, vm);
-	if (r == -EAGAIN)
-		return gmemi_refuse(r, "not all has come yet");
-	if (r < 0)
+	if (r < 0 && r != -EAGAIN)
 		return gmemi_channel_break(channel, r);
-	*uffd = hand_over(channel);
-	return 0;
+	if (r >= 0)
+		*uffd = hand_over(channel);
+	gmemi_channel_rest(channel);
+	return r >= 0 ? 0 : gmemi_refuse(r, "not all has come yet");
 }

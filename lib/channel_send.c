@@ -254,6 +254,15 @@ static int send_hello(struct gmem_channel *channel, uint64_t deadline)
 	return r;
 }
 
+/* A peer that has refused has said why before it ended. */
+static int hear_why(struct gmem_channel *channel, uint64_t deadline)
+{
+	const bool never = false;
+
+	gmemi_tolerated();
+	return wait_for(channel, &never, deadline);
+}
+
 static int send_native(struct gmem_channel *channel, const struct picture *picture, uint64_t deadline)
 {
 	int r = channel->hello_sent ? 0 : send_hello(channel, deadline);
@@ -263,6 +272,8 @@ static int send_native(struct gmem_channel *channel, const struct picture *pictu
 	channel->taken = false;
 	if (r == 0)
 		r = send_all_of_it(channel, picture, deadline);
+	if (r == -EPIPE || r == -ECONNRESET)
+		return hear_why(channel, deadline);
 	return r < 0 ? r : wait_for(channel, &channel->taken, deadline);
 }
 
@@ -337,18 +348,15 @@ int gmemi_channel_send(struct gmem_channel *channel, struct gmem_uffd *uffd, uin
 	if (r == 0)
 		r = send_picture(channel, &picture);
 	gmemi_free(picture.regions);
-	if (r < 0 && r != -EBADFD && r != -EOPNOTSUPP)
-		channel->broken = r;
-	return r;
+	gmemi_channel_rest(channel);
+	return r < 0 && r != -EBADFD && r != -EOPNOTSUPP ? gmemi_channel_break(channel, r) : r;
 }
 
 /* --- what changes after that -------------------------------------------------------------------------------------------- */
 
 static int outcome(struct gmem_channel *channel, int r)
 {
-	if (r < 0)
-		channel->broken = r;
-	return r;
+	return r < 0 ? gmemi_channel_break(channel, r) : r;
 }
 
 int gmemi_channel_say_added(struct gmem_channel *channel, struct gmem_uffd *uffd, uint32_t endpoint)
@@ -417,10 +425,12 @@ int gmemi_channel_attend(struct gmem_channel *channel)
 		r = take_arrived(channel);
 		if (r >= 0)
 			r = gmemi_channel_fill(channel);
+		channel->ended = r == 0;
 		if (r == 0)
 			r = gmemi_refuse(-ENOTCONN, "the peer has closed its end");
 	}
 	if (r == -EAGAIN || r > 0)
 		r = gmemi_channel_flush(channel);
+	gmemi_channel_rest(channel);
 	return outcome(channel, r);
 }

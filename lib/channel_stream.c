@@ -35,6 +35,15 @@ static int make_room(struct gmem_channel *channel)
 	return 0;
 }
 
+void gmemi_channel_rest(struct gmem_channel *channel)
+{
+	if (channel->in_have)
+		return;
+	gmemi_free(channel->in);
+	channel->in = NULL;
+	channel->in_room = 0;
+}
+
 static int take_received(struct gmem_channel *channel, const struct gmemi_received *received)
 {
 	if (received->cut || received->count > GMEMI_CHANNEL_FDS - channel->fd_count) {
@@ -57,9 +66,12 @@ int gmemi_channel_fill(struct gmem_channel *channel)
 	if (r < 0)
 		return r;
 	got = gmemi_sys_receive(channel->fd, channel->in + channel->in_have, channel->in_room - channel->in_have, &received);
+	if (got == -ECONNRESET) /* once, of a peer that had not read everything: what it said before comes after that */
+		got = gmemi_sys_receive(channel->fd, channel->in + channel->in_have, channel->in_room - channel->in_have,
+					&received);
 	if (got == -EAGAIN)
 		return -EAGAIN;
-	if (got == -ECONNRESET) /* an end like any other, of a peer that had not read everything */
+	if (got == -ECONNRESET)
 		return 0;
 	if (got < 0) {
 		gmemi_close_fds(received.fds, received.count);
@@ -198,6 +210,7 @@ int gmemi_channel_send_all(struct gmem_channel *channel, const void *data, size_
 			at += sent;
 			length -= (size_t)sent;
 			count = 0; /* they went with the first byte */
+			channel->torn = length > 0;
 			continue;
 		}
 		if (sent != -EAGAIN)

@@ -45,10 +45,12 @@ static int post(struct gmem_guard *guard, struct gmemi_wire *wire)
 	if (!guard->channel || guard->released)
 		return gmemi_refuse(-ENOTCONN, "the pager has just gone");
 	r = gmemi_channel_post(guard->channel, wire);
-	if (r == 0)
+	if (r == 0) {
 		gmemi_guard_want_room(guard);
-	else if (r != -EAGAIN)
+	} else if (r != -EAGAIN) {
+		(void)gmemi_channel_break(guard->channel, r);
 		gmemi_guard_lose(guard);
+	}
 	return r;
 }
 

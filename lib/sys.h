@@ -132,6 +132,8 @@ int gmemi_sys_watch_peer(int fd);
 int gmemi_sys_watch_process(uint32_t process);
 /* Who has connected: a fd, or -EAGAIN if the listening socket is non-blocking and nobody has. */
 int gmemi_sys_accept(int fd);
+/* The other end sees the end, behind what was sent. */
+int gmemi_sys_shutdown(int fd);
 /* Until it can be read or written: 0, -ETIMEDOUT, -EINTR. */
 int gmemi_sys_wait_socket(int fd, bool to_write, uint64_t timeout_ns);
 

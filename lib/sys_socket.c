@@ -112,6 +112,11 @@ int64_t gmemi_sys_send(int fd, const void *data, size_t length, const int *fds, 
 	return gmemi_amount(r, length);
 }
 
+int gmemi_sys_shutdown(int fd)
+{
+	return gmemi_nothing(shutdown(fd, SHUT_RDWR));
+}
+
 static int option(int fd, int name, void *value, size_t size)
 {
 	socklen_t length = (socklen_t)size;

@@ -85,7 +85,9 @@ GMEM_API void gmem_channel_close(struct gmem_channel *channel);
  *
  * A channel of the library's own protocol brings one endpoint at a time, and goes on bringing its changes: ranges that the
  * peer adds and takes away are registered and forgotten in this call, so call it again whenever the channel's fd is
- * readable. It keeps the endpoint alive until it is closed or the peer detaches it.
+ * readable. It keeps the endpoint alive until it is closed or the peer detaches it. A peer that detaches is not told when it is
+ * let go: the last who uses the endpoint may be another thread, long after, with the channel closed. Its guard goes on when this
+ * process has ended; a server (gmem/server.h), which knows when its pager is done, does tell.
  *
  * @param channel  the channel
  * @param vm       the VM that the endpoint and its memories are to belong to here: usually one without a fd

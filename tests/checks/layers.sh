@@ -58,7 +58,7 @@ check "no kernel header in lib and include" "$found"
 for object in "$build"/static/lib/*.o; do
 	case ${object##*/} in
 	sys_event.o) allowed='clock_gettime|epoll_create1|epoll_ctl|epoll_wait|eventfd|getpid|read|sched_yield|syscall|timerfd_create|timerfd_settime|write|__errno_location' ;;
-	sys_socket.o) allowed='accept4|syscall|recvmsg|sendmsg|getsockopt|setsockopt|getpeername|ppoll|__errno_location' ;;
+	sys_socket.o) allowed='accept4|syscall|recvmsg|sendmsg|getsockopt|setsockopt|getpeername|ppoll|shutdown|__errno_location' ;;
 	sys.o) allowed='open|openat|close|fcntl|memfd_create|ftruncate|getrlimit|lseek|fstat|fstatfs|read|pread|pwrite|posix_fadvise|fallocate|sysconf|mmap|munmap|madvise|mprotect|mincore|ioctl|syscall|__errno_location|readlink|geteuid|pipe2|splice|sigfillset|sigdelset|pthread_sigmask|pthread_create|prctl|pthread_join' ;;
 	alloc.o) allowed='calloc|free' ;;
 	gate.o) allowed='pthread_mutexattr_init|pthread_mutexattr_settype|pthread_mutexattr_destroy' ;;

@@ -194,7 +194,42 @@ static void a_peer_that_reads_no_answers(void **state)
 	line_end(&line);
 }
 
+/* --- room --------------------------------------------------------------------------------------------------------------- */
+
+/* Nothing is kept for what may not come for long; of what has come in part, nothing is lost. */
+static void an_idle_channel_has_no_room(void **state)
+{
+	struct gmemi_wire beat = { .type = GMEMI_WIRE_HEARTBEAT, .heartbeat = { .interval_ns = 1 }, .number = 5 };
+	size_t length = gmemi_wire_encode(&beat, bytes, sizeof(bytes));
+	struct line line = line_make(SOCK_STREAM, NULL);
+	struct speaker speaker = { .socket = line.far };
+	struct watched w = watched_make(1);
+	struct heard heard = { 0 };
+	struct gmem_uffd *uffd, *none;
+
+	(void)state;
+	line.channel->notify = note;
+	line.channel->notify_user = &heard;
+	say_hello(&speaker);
+	say_endpoint(&speaker, w.uffd, 0, 1, w.length);
+	say_region(&speaker, (uintptr_t)w.at, w.length, 0);
+	say_ready(&speaker);
+	uffd = line_take(&line);
+	assert_null(line.channel->in);
+	send_raw(line.far, bytes, 30, NULL, 0);
+	assert_int_equal(gmem_channel_recv(line.channel, line.vm, &none), -EAGAIN);
+	assert_int_equal(line.channel->in_have, 30);
+	send_raw(line.far, bytes + 30, length - 30, NULL, 0);
+	assert_int_equal(gmem_channel_recv(line.channel, line.vm, &none), -EAGAIN);
+	assert_int_equal(heard.count, 1);
+	assert_null(line.channel->in);
+	gmem_uffd_destroy(uffd);
+	watched_end(&w);
+	line_end(&line);
+}
+
 static const struct gt_test tests[] = {
+	GT(an_idle_channel_has_no_room, GT_NEEDS_UFFD),
 	GT(messages_are_passed_on, GT_NEEDS_UFFD),          GT(who_hears_them_may_refuse, GT_NEEDS_NOTHING),
 	GT(they_are_for_nobody, GT_NEEDS_NOTHING),          GT(answers_that_find_no_room, GT_NEEDS_NOTHING),
 	GT(a_peer_that_reads_no_answers, GT_NEEDS_NOTHING),

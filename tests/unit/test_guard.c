@@ -283,6 +283,33 @@ static void a_living_pager_that_hangs_up(void **state)
 	end_lazy(&lazy);
 }
 
+/* What it said is heard, though nothing can be said to it any more. */
+static void refuse_and_leave(int type)
+{
+	struct gmemi_wire hello = { .type = GMEMI_WIRE_HELLO, .hello = { 1, 1, GMEMI_WIRE_PAGER, 0, 0 } };
+	struct gmemi_wire error = { .type = GMEMI_WIRE_ERROR, .error = { .code = GMEMI_WIRE_BUSY }, .text = "no room", .text_length = 7 };
+	struct lazy lazy = make_watched(GMEM_BACKING_MEMFD, 1, GMEM_STRATEGY_COPY);
+	struct line line = line_make(type, NULL);
+	struct speaker speaker = { .socket = line.far };
+	struct gmem_guard *guard;
+
+	assert_int_equal(gmem_guard_create(lazy.uffd, &guard, NULL), 0);
+	say(&speaker, &hello, NULL);
+	say(&speaker, &error, NULL);
+	line_close_far(&line);
+	bad("gmem_guard_attach", gmem_guard_attach(guard, line.channel), -EPROTO, "no room");
+	gmem_guard_destroy(guard);
+	line_end(&line);
+	end_lazy(&lazy);
+}
+
+static void a_pager_that_has_refused_and_left(void **state)
+{
+	(void)state;
+	refuse_and_leave(SOCK_STREAM);
+	refuse_and_leave(SOCK_SEQPACKET);
+}
+
 /* --- arguments ---------------------------------------------------------------------------------------------------------- */
 
 static void arguments(void **state)
@@ -362,6 +389,7 @@ static const struct gt_test tests[] = {
 	GT(giving_up_without_a_pager, NEEDS),
 	GT(a_living_pager_that_hangs_up, NEEDS),
 	GT(a_guard_in_a_child, NEEDS),
+	GT(a_pager_that_has_refused_and_left, GT_NEEDS_UFFD),
 	GT(arguments, GT_NEEDS_UFFD),
 };
 

@@ -289,9 +289,29 @@ static void an_essential_message(void **state)
 	second_expect(second, NOTE_ERROR, 0, &note, fds);
 	assert_int_equal(note.part[ERROR_CODE], 1);
 	assert_int_not_equal(note.text[0], '\0');
+	second_expect_end(second); /* it is shut down, whenever it is closed */
+	second_end(second);
 	line_end(&line);
+}
+
+/* Which is not answered. */
+static void an_error(void **state)
+{
+	struct note hello = { .type = NOTE_HELLO, .part = { 1, 1, 1, 0, 0 } };
+	struct note error = { .type = NOTE_ERROR, .part = { 8, 0, 0 }, .text = "something went wrong" }, note;
+	struct line line = line_make(SOCK_STREAM, NULL);
+	struct second *second = second_make(line.far);
+	int fds[NOTE_FDS];
+
+	(void)state;
+	line.far = -1;
+	second_say(second, &hello, NULL);
+	second_say(second, &error, NULL);
+	line_refuses(&line, -EPROTO, "something went wrong");
+	second_expect(second, NOTE_HELLO, 0, &note, fds);
 	second_expect_end(second);
 	second_end(second);
+	line_end(&line);
 }
 
 static const struct gt_test tests[] = {
@@ -303,6 +323,7 @@ static const struct gt_test tests[] = {
 	GT(taken_from_a_stream, NEEDS),
 	GT(taken_from_packets, NEEDS),
 	GT(an_essential_message, 0),
+	GT(an_error, 0),
 };
 
 GT_MAIN("second_owner", tests)

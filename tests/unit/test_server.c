@@ -182,6 +182,31 @@ static void a_vm_that_is_refused(void **state)
 	end_server(&s);
 }
 
+/* It says why, also to who has not said all yet, and then closes what it has not read. */
+static void refuse_in_the_middle(int type)
+{
+	struct gmem_channel_open_opts small = { .size = sizeof(small), .max_length = 4096 };
+	struct gmem_server_create_opts opts = { .size = sizeof(opts), .channel = &small };
+	struct vm_spec spec = NATIVE;
+	struct address address = address_make(type);
+	struct station station = { .refuse = 0 };
+	struct vm vm = vm_make(&address, &spec);
+
+	station_open(&station, &address, 1, &opts);
+	for (int i = 0; i < 100; i++)
+		assert_int_equal(vm_do(&vm, VM_ATTACH, 0, 0), -EPROTO);
+	vm_end(&vm);
+	station_close(&station);
+	address_end(&address);
+}
+
+static void refused_in_the_middle(void **state)
+{
+	(void)state;
+	refuse_in_the_middle(SOCK_STREAM);
+	refuse_in_the_middle(SOCK_SEQPACKET);
+}
+
 static void no_more_vms_than_allowed(void **state)
 {
 	struct gmem_server_create_opts few = { .size = sizeof(few), .max_vms = 1 };
@@ -477,6 +502,7 @@ static const struct gt_test tests[] = {
 	GT(a_vm_that_lets_go, NEEDS),
 	GT(a_connection_that_is_closed, NEEDS),
 	GT(a_vm_that_is_refused, NEEDS),
+	GT(refused_in_the_middle, NEEDS),
 	GT(no_more_vms_than_allowed, NEEDS),
 	GT(stalled_peers, NEEDS),
 	GT(peers_out_of_time, 0),
