@@ -140,6 +140,10 @@ GMEM_API void gmem_guard_destroy(struct gmem_guard *guard);
  * GMEM_GUARD_RELEASED: page maps tell it what is there, and who waits is woken to ask again. With that of Firecracker only
  * once: there is no page map, and no answer; the ranges must have GMEM_STRATEGY_COPY.
  *
+ * Leave it time and block signals that have handlers: when it ends with -EINTR or -ETIMEDOUT while the pager decides whether to
+ * take the memory, that pager counts as one that may have it, and only the end of its process (GMEM_GUARD_DEAD) lets another, or
+ * the same, be attached.
+ *
  * @param guard    the guard
  * @param channel  a new channel, of which this is the first use: the guard's afterwards, whatever the result, but for -EINVAL
  *                 and -EBADFD; still to be given to gmem_channel_close() by the caller, at any time

@@ -32,7 +32,9 @@ struct gmem_server_ops {
 	 * @param peer    who it is, valid during the call: pid and uid as the kernel has them of who connected, identity as it
 	 *                says
 	 * @param uffd    the endpoint, with its ranges; valid until `leave` returns
-	 * @param source  out: where its content comes from; the server's, which destroys it
+	 * @param source  out: where its content comes from; the server's, which destroys it before `leave` is called, in any
+	 *                thread: whoever delivers late keeps a source of its own until `leave`, and gives an overlay of that
+	 *                one layer here
 	 * @param opts    for gmem_pager_add(), preset to zeros: may be changed
 	 * @return 0, or a negative errno: nothing is taken, and `leave` is not called
 	 */
@@ -45,7 +47,8 @@ struct gmem_server_ops {
 	 * @param uffd    the endpoint, valid until the return; gmem_uffd_query() still tells what was done
 	 * @param reason  0 the VM has let go (gmem_guard_destroy()), or the program has (gmem_pager_finish(),
 	 *                gmem_pager_remove()); -ESRCH the VM has ended; -ENOTCONN it has closed its connection and lives (not
-	 *                with Firecracker's protocol, where that means nothing); -ESHUTDOWN the server is being destroyed; -EPROTO,
+	 *                with Firecracker's protocol, where that means nothing); -ESHUTDOWN the server is being destroyed; -EPIPE it
+	 *                had gone before it was told that it is served; -EPROTO,
 	 *                -ETIMEDOUT and other codes of gmem_channel_recv(): what came after the handshake was refused; codes of
 	 *                gmem_pager_add()
 	 */

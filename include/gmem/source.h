@@ -39,9 +39,11 @@ struct gmem_source_ops {
 	 * @param length  bytes, 2 MiB at most
 	 * @param buffer  room for `length` bytes; the library's, until the return
 	 * @param flags   GMEM_READ_DEMAND or 0
-	 * @return GMEM_ANSWER_DATA; GMEM_ANSWER_ZERO; GMEM_ANSWER_LATER: all of the range will be delivered, in parts of any
-	 *         size and order, which may begin before this returns; or a negative errno, with which the call that asked
-	 *         ends: -ENODATA the source has not got all of it (an overlay asks by pages of 4096 bytes then, and asks the
+	 * @return GMEM_ANSWER_DATA; GMEM_ANSWER_ZERO; GMEM_ANSWER_LATER: all of the range will be delivered, in parts in any
+	 *         order, which may begin before this returns: of any size for gmem_populate_source(), of whole pages of the
+	 *         memory for a pager (2 MiB on such huge pages), so that the range in one piece is always right; or a
+	 *         negative errno, with which the call that asked ends: -ENODATA the source has not got all of it (an overlay asks
+	 *         by pages of 4096 bytes then, and asks the
 	 *         next layer for those that are not there), -EAGAIN not now. Anything else is -EIO there.
 	 *
 	 * @threads{callback}
