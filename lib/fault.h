@@ -212,7 +212,9 @@ struct gmemi_wanted {
 	enum gmem_resolve how; /* DATA, ZERO, PRESENT or POISON */
 	const unsigned char *data;
 	uint64_t needed, needed_length;
-	bool along; /* ... but in a sequence of faults they are mapped all the same */
+	bool ages;    /* the content is of a source that was asked at `age` */
+	uint64_t age; /* gmemi_content_age() */
+	bool along;   /* ... but in a sequence of faults they are mapped all the same */
 };
 int gmemi_region_resolve(struct gmem_uffd *uffd, struct gmemi_region *region, uint64_t offset, uint64_t length,
 			 const struct gmemi_wanted *wanted, uint64_t *done);

@@ -136,13 +136,23 @@ static struct gmemi_claims *claims_of(struct gmemi_region *region)
 	return region->watched->mem ? &region->watched->mem->content : &region->watched->content;
 }
 
+static bool is_stale(const struct gmemi_job *job)
+{
+	struct gmem *mem = gmemi_job_memory(job);
+
+	return job->wanted->ages && mem &&
+	       gmemi_content_is_stale(mem, job->wanted->age, job->offset, gmemi_job_bytes(job, job->pages));
+}
+
 static int do_job(struct gmemi_job *job, size_t *done)
 {
 	struct gmemi_claim claim;
 	int r;
 
 	gmemi_claim_take(claims_of(job->region), &claim, job->offset, gmemi_job_bytes(job, job->pages));
-	if (job->wanted->how == GMEM_RESOLVE_POISON)
+	if (is_stale(job))
+		r = gmemi_refuse(-EAGAIN, "new content is wanted since this was asked for");
+	else if (job->wanted->how == GMEM_RESOLVE_POISON)
 		r = poison(job, done);
 	else
 		r = job->region->strategy == GMEM_STRATEGY_COPY ? gmemi_job_copy(job, done) : gmemi_job_fill(job, done);

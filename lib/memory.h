@@ -43,6 +43,15 @@ struct gmemi_begun {
 	bool lost;     /* freed meanwhile, by who has claimed it: what is left is not to be stored, or it would be half zeros */
 };
 
+/* Ranges that were given up for new content, and not for zeros. */
+#define GMEMI_REFETCHES 64
+struct gmemi_refetches {
+	_Atomic uint64_t count; /* so far; added to with the range claimed */
+	struct {
+		uint64_t offset, length;
+	} last[GMEMI_REFETCHES]; /* under the memory's lock */
+};
+
 struct gmem {
 	struct gmem_vm *vm;
 	int fd;
@@ -52,7 +61,7 @@ struct gmem {
 	enum gmem_mechanism mechanism;
 	struct gmemi_pagemap *map; /* NULL without GMEM_NEED_LAZY */
 	struct gmemi_claims content; /* with a page map: of who stores and marks pages, or marks and frees them */
-	pthread_mutex_t lock;	   /* guards the next five */
+	pthread_mutex_t lock;	   /* guards the next six */
 	struct gmemi_mapping *mappings;
 	atomic_bool map_lent;	   /* others may change the page map */
 	bool imported;		   /* others may have the same open file, and change its flags */
@@ -60,6 +69,7 @@ struct gmem {
 	struct gmemi_watch *watch; /* NULL = nobody watches */
 	_Atomic uint32_t watch_calls; /* of `filled` and `settle` under way; added to under the lock */
 	struct gmemi_begun *begun; /* of calls under way: the list and the page numbers in it */
+	struct gmemi_refetches refetches;
 	atomic_uint slots;	   /* memslots bound */
 	_Atomic uint64_t populated, skipped;
 	atomic_uint populate_mechanism, prefault_mechanism;
@@ -127,6 +137,14 @@ struct gmemi_bound gmemi_slot_at(struct gmem *mem, uint64_t offset, uint64_t *le
  * Without one, nothing is claimed. */
 void gmemi_content_claim(struct gmem *mem, struct gmemi_claim *claim, uint64_t offset, uint64_t length);
 void gmemi_content_leave(struct gmem *mem, struct gmemi_claim *claim);
+/* What a source is asked for after this is not older than any refetch so far. */
+static inline uint64_t gmemi_content_age(const struct gmem *mem)
+{
+	return atomic_load(&mem->refetches.count);
+}
+/* Was any of the range, which is claimed, given up for new content since then? Of very many since then it is not known, and said to
+ * be so. */
+bool gmemi_content_is_stale(struct gmem *mem, uint64_t age, uint64_t offset, uint64_t length);
 /* Frees pages of the shared file, whatever the map says. */
 int gmemi_memory_punch(struct gmem *mem, uint64_t offset, uint64_t length);
 /* From now on pages may be in use (mapped, pinned, seen by a guest or another process) when the library does not know. */

@@ -129,6 +129,41 @@ static void tell_lost(struct gmem *mem, uint64_t first, uint64_t count)
 	pthread_mutex_unlock(&mem->lock);
 }
 
+/* To who has asked a source for what was there before, and not stored it yet. */
+static void note_refetch(struct gmem *mem, uint64_t offset, uint64_t length)
+{
+	struct gmemi_refetches *refetches = &mem->refetches;
+	uint64_t number;
+
+	pthread_mutex_lock(&mem->lock);
+	number = atomic_fetch_add(&refetches->count, 1);
+	refetches->last[number % GMEMI_REFETCHES].offset = offset;
+	refetches->last[number % GMEMI_REFETCHES].length = length;
+	pthread_mutex_unlock(&mem->lock);
+}
+
+static bool is_among(const struct gmemi_refetches *refetches, uint64_t age, uint64_t now, uint64_t offset, uint64_t length)
+{
+	bool found = now - age > GMEMI_REFETCHES;
+
+	for (uint64_t i = age; !found && i < now; i++)
+		found = gmemi_range_overlaps(refetches->last[i % GMEMI_REFETCHES].offset,
+					     refetches->last[i % GMEMI_REFETCHES].length, offset, length);
+	return found;
+}
+
+bool gmemi_content_is_stale(struct gmem *mem, uint64_t age, uint64_t offset, uint64_t length)
+{
+	bool stale;
+
+	if (gmemi_content_age(mem) == age)
+		return false;
+	pthread_mutex_lock(&mem->lock);
+	stale = is_among(&mem->refetches, age, gmemi_content_age(mem), offset, length);
+	pthread_mutex_unlock(&mem->lock);
+	return stale;
+}
+
 /* Marked before they are freed, and no populate call stores in between. */
 static int discard_piece(struct discard *d, uint64_t offset, uint64_t length)
 {
@@ -139,6 +174,8 @@ static int discard_piece(struct discard *d, uint64_t offset, uint64_t length)
 
 	gmemi_content_claim(mem, &claim, offset, length);
 	if (mem->map) {
+		if (d->mark == GMEMI_PAGE_EMPTY)
+			note_refetch(mem, offset, length);
 		gmemi_pagemap_set(mem->map, first, count, d->mark);
 		tell_lost(mem, first, count);
 	}

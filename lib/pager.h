@@ -50,8 +50,10 @@ struct gmemi_request {
 	uint64_t needed, needed_length; /* of them: what somebody waits for; 0 bytes = nobody does */
 	uint64_t since, due, deadline;  /* nanoseconds; since: when the first fault was read */
 	uint64_t comer;                 /* the number of the last who came to wait */
+	uint64_t age;                   /* of the content that the source is asked for */
+	uint64_t delivered;             /* of what it was asked for, a bit for each 64th of the range: some of it has come */
 	uint32_t tries, faults, serial;
-	int32_t early; /* the source has refused before its read returned; 0 = it has not */
+	int32_t early; /* the source has refused before its read returned, or is to be asked again: -EAGAIN; 0 = neither */
 	int32_t error; /* its last code */
 	bool along;    /* in a sequence of faults: pages of it that are zeros, or there, are mapped too */
 	enum gmemi_request_state state;
@@ -287,6 +289,10 @@ void gmemi_background_resume(struct gmemi_endpoint *endpoint, uint64_t now); /* 
 void gmemi_background_ahead(struct gmemi_endpoint *endpoint, struct gmemi_region *region, uint64_t offset);
 
 /* pager_late.c */
+/* Somebody waits for an empty page of a request that was begun before: where it has been delivered already, and was given up for
+ * new content since, the source is asked again. */
+void gmemi_request_join(struct gmemi_endpoint *endpoint, struct gmemi_request *request, uint64_t offset, uint64_t length,
+			uint64_t now); /* held */
 int gmemi_endpoint_deliver(struct gmemi_source_user *user, uint64_t offset, uint64_t length, const void *data, int answer);
 
 /* pager_place.c */

@@ -112,7 +112,7 @@ static void bring_in(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, s
 	pthread_mutex_lock(&endpoint->lock);
 	other = gmemi_request_at(endpoint, region, fault->offset, region->page_size);
 	if (other) {
-		gmemi_request_need(endpoint, other, fault->offset, region->page_size, now);
+		gmemi_request_join(endpoint, other, fault->offset, region->page_size, now);
 		gmemi_request_put(endpoint, request);
 		pthread_mutex_unlock(&endpoint->lock);
 		gmemi_region_leave(region);

@@ -115,7 +115,7 @@ static bool join(struct gmemi_endpoint *endpoint, struct gmemi_forward *forward,
 
 	if (other->state == GMEMI_REQUEST_PARKED)
 		return false;
-	gmemi_request_need(endpoint, other, from, page, now);
+	gmemi_request_join(endpoint, other, from, page, now);
 	wait_for(forward, other, from + page);
 	return true;
 }

@@ -87,23 +87,78 @@ static bool is_served(const struct delivery *d, const struct gmemi_request *requ
 	       gmemi_range_contains(d->offset, d->length, request->needed, request->needed_length);
 }
 
-/* Requests that have got all they need. */
-static void end_requests(const struct delivery *d)
+/* The part of [offset, offset + length) that the request is for, in 64ths of it. */
+static uint64_t parts_of(const struct gmemi_request *request, uint64_t offset, uint64_t length)
+{
+	uint64_t part = (request->length + 63) / 64, end = request->offset + request->length, first = 0, last;
+
+	if (!gmemi_range_overlaps(request->offset, request->length, offset, length))
+		return 0;
+	if (offset > request->offset)
+		first = (offset - request->offset) / part;
+	last = (gmemi_min(offset + length, end) - 1 - request->offset) / part;
+	return UINT64_MAX << first & UINT64_MAX >> (63 - last);
+}
+
+/* The source takes the question for answered. */
+static void ask_anew(struct gmemi_endpoint *endpoint, struct gmemi_request *request)
+{
+	uint64_t now = gmemi_sys_now(), limit = endpoint->pager->deadline_ns;
+
+	if (request->state == GMEMI_REQUEST_READING)
+		request->early = -EAGAIN;
+	if (request->state != GMEMI_REQUEST_LATER && request->state != GMEMI_REQUEST_PARKED)
+		return;
+	request->state = GMEMI_REQUEST_RETRY;
+	request->due = now;
+	request->deadline = limit > UINT64_MAX - now ? UINT64_MAX : now + limit;
+	gmemi_pager_want(endpoint, now);
+}
+
+void gmemi_request_join(struct gmemi_endpoint *endpoint, struct gmemi_request *request, uint64_t offset, uint64_t length,
+			uint64_t now)
+{
+	gmemi_request_need(endpoint, request, offset, length, now);
+	if (request->delivered & parts_of(request, offset, length))
+		ask_anew(endpoint, request);
+}
+
+/* Pages that were delivered, and given up for new content before that was said here. */
+static bool is_empty_again(const struct delivery *d, const struct gmemi_request *request)
+{
+	uint64_t first = d->offset > request->offset ? d->offset : request->offset;
+	uint64_t end = gmemi_min(d->offset + d->length, request->offset + request->length);
+
+	return gmemi_pagemap_count_empty(d->region->map, gmemi_region_page(d->region, first),
+					 gmemi_region_pages(d->region, end - first)) != 0;
+}
+
+static void take_delivery(const struct delivery *d, struct gmemi_request *request)
+{
+	request->delivered |= parts_of(request, d->offset, d->length);
+	if (is_empty_again(d, request)) {
+		ask_anew(d->endpoint, request);
+	} else if (is_waiting(request) && gmemi_request_is_over(request)) {
+		if (!request->needed_length || is_served(d, request)) {
+			gmemi_request_end(d->endpoint, request);
+			return;
+		}
+		request->state = GMEMI_REQUEST_RESOLVE; /* somebody has come while the pages were made */
+		request->due = 0;
+		gmemi_pager_want(d->endpoint, 0);
+	}
+}
+
+/* Those that have got all they need end. */
+static void take_deliveries(const struct delivery *d)
 {
 	struct gmemi_request *request, *next;
 
 	pthread_mutex_lock(&d->endpoint->lock);
 	for (request = d->endpoint->pending; request; request = next) {
 		next = request->next;
-		if (!is_about(d, request) || !is_waiting(request) || !gmemi_request_is_over(request))
-			continue;
-		if (request->needed_length && !is_served(d, request)) { /* somebody has come while the pages were made */
-			request->state = GMEMI_REQUEST_RESOLVE;
-			request->due = 0;
-			gmemi_pager_want(d->endpoint, 0);
-		} else {
-			gmemi_request_end(d->endpoint, request);
-		}
+		if (is_about(d, request))
+			take_delivery(d, request);
 	}
 	pthread_mutex_unlock(&d->endpoint->lock);
 }
@@ -129,17 +184,11 @@ static struct gmemi_request *next_refused(const struct delivery *d)
 static void ask_again(const struct delivery *d)
 {
 	struct gmemi_request *request;
-	uint64_t now = gmemi_sys_now();
 
 	pthread_mutex_lock(&d->endpoint->lock);
 	refuse_early(d, -EAGAIN);
-	while ((request = next_refused(d))) {
-		request->state = GMEMI_REQUEST_RETRY;
-		request->due = now;
-		request->deadline =
-			d->endpoint->pager->deadline_ns > UINT64_MAX - now ? UINT64_MAX : now + d->endpoint->pager->deadline_ns;
-		gmemi_pager_want(d->endpoint, now);
-	}
+	while ((request = next_refused(d)))
+		ask_anew(d->endpoint, request);
 	pthread_mutex_unlock(&d->endpoint->lock);
 }
 
@@ -189,7 +238,7 @@ static int deliver_to(struct delivery *d, int answer)
 	d->wanted = wanted_of(d);
 	r = make_pages(d);
 	if (r == 0)
-		end_requests(d);
+		take_deliveries(d);
 	return r;
 }
 

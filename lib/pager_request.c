@@ -167,6 +167,8 @@ static struct attempt attempt_of(struct gmemi_request *request, enum gmem_resolv
 						.data = data,
 						.needed = request->needed,
 						.needed_length = request->needed_length,
+						.ages = how != GMEM_RESOLVE_PRESENT,
+						.age = request->age,
 						.along = request->along };
 	attempt.offset = alone ? request->needed : request->offset;
 	attempt.length = alone ? request->needed_length : request->length;
@@ -306,6 +308,15 @@ static int read_parts(struct gmemi_endpoint *endpoint, uint64_t content, uint64_
 	return data ? GMEM_ANSWER_DATA : GMEM_ANSWER_ZERO;
 }
 
+/* Before the source is asked, and its answer may come. The lock is held. */
+static struct gmemi_request begin_asking(struct gmemi_request *request)
+{
+	request->early = 0;
+	request->delivered = 0;
+	request->age = request->mem ? gmemi_content_age(request->mem) : 0;
+	return *request; /* others may come to wait for it too, or time may end it */
+}
+
 static int ask(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, const struct gmemi_request *copy, bool wait)
 {
 	int r = gmemi_seat_room(seat, copy->length);
@@ -325,6 +336,9 @@ static void take_answer(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint
 		resolve(endpoint, request, answer == GMEM_ANSWER_ZERO ? GMEM_RESOLVE_ZERO : GMEM_RESOLVE_DATA, seat->buffer);
 	} else if (gmemi_request_is_over(request)) { /* delivered before the source had said that it would */
 		resolve(endpoint, request, GMEM_RESOLVE_PRESENT, NULL);
+	} else if (request->early == -EAGAIN) {
+		again_at(endpoint, request, GMEMI_REQUEST_RETRY, gmemi_sys_now() + backoff(FIRST_AGAIN, LAST_AGAIN, request->tries));
+		pthread_mutex_unlock(&endpoint->lock);
 	} else if (request->early) {
 		gmemi_request_failed(endpoint, request, request->early);
 	} else {
@@ -336,10 +350,9 @@ static void take_answer(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint
 
 void gmemi_request_try(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, struct gmemi_request *request)
 {
-	struct gmemi_request copy;
+	struct gmemi_request copy = begin_asking(request);
 	int answer;
 
-	copy = *request; /* others may come to wait for it too, or time may end it */
 	pthread_mutex_unlock(&endpoint->lock);
 	answer = ask(seat, endpoint, &copy, false);
 	pthread_mutex_lock(&endpoint->lock);
@@ -373,8 +386,7 @@ static void run_queued(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint,
 	int answer;
 
 	request->state = GMEMI_REQUEST_READING;
-	request->early = 0;
-	copy = *request;
+	copy = begin_asking(request);
 	gmemi_region_claim(copy.region);
 	endpoint->reading++;
 	pthread_mutex_unlock(&endpoint->lock);

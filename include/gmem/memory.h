@@ -336,7 +336,9 @@ GMEM_API int gmem_query_slot(struct gmem_vm *vm, uint32_t address_space, uint64_
 /** Frees pages: from now on they read as zeros, and cost nothing until they are touched again (balloon, virtio-mem).
  *
  * In the page map, if the memory has one, they are marked discarded before they are freed, so that no pager brings old
- * content back; with GMEM_DISCARD_REFETCH they are marked empty. Of a pair, pages of both halves are freed. Frees for all
+ * content back; with GMEM_DISCARD_REFETCH they are marked empty, and a pager of this process stores nothing there that its source
+ * was asked for before. (What a source delivers later, and what a pager in another process is bringing in at that moment, it cannot
+ * tell from new content: let those be done first.) Of a pair, pages of both halves are freed. Frees for all
  * who have the file, in this process and others, whatever the guest does meanwhile; a device that has pinned a page goes
  * on using the old one (VFIO: unmap first).
  *
