@@ -97,6 +97,9 @@ void gmemi_channel_release(struct gmem_channel *channel);
  * of no more use. Returns code. */
 int gmemi_channel_break(struct gmem_channel *channel, int code);
 
+/* To a peer on a socket that is no channel: ERROR, with the last sentence, if there is room. Bytes, or a code. */
+int64_t gmemi_channel_turn_away(int fd, int code);
+
 /* channel_stream.c */
 /* Reads once: 1 = something came; 0 = the end; -EAGAIN without a sentence; a code with one. */
 int gmemi_channel_fill(struct gmem_channel *channel);
