@@ -256,9 +256,12 @@ static void tell_peer(struct gmem_channel *channel, int code)
 	gmemi_sentence_give(&why);
 }
 
+/* Whoever has ended in the middle of something may listen yet. */
 int gmemi_channel_break(struct gmem_channel *channel, int code)
 {
-	if (channel->protocol == GMEM_PROTOCOL_NATIVE && !channel->ended && !channel->torn)
+	bool hung_up = channel->ended && code == -ENOTCONN;
+
+	if (channel->protocol == GMEM_PROTOCOL_NATIVE && !hung_up && !channel->torn)
 		tell_peer(channel, code);
 	(void)gmemi_sys_shutdown(channel->fd); /* what has been sent still reaches it, and then the end */
 	gmemi_build_end(&channel->build);

@@ -155,7 +155,7 @@ int gmemi_channel_say(struct gmem_channel *channel, struct gmemi_wire *wire, con
 /* Hands an endpoint of this process out, and waits, as long as a handshake may take, until the peer has taken
  * it; with the protocol of Firecracker, whose peer does not answer, until it is sent. Only for who holds the endpoint meanwhile
  * and after. -ETIMEDOUT; -EPROTO the peer refused (with its sentence); -EOPNOTSUPP the protocol cannot express it. A channel that is
- * handed and not broken after a failure has said DETACH, and is to be heard on. */
+ * handed and not broken after a failure has said DETACH, or the end, and is to be heard on. */
 int gmemi_channel_send(struct gmem_channel *channel, struct gmem_uffd *uffd, uint32_t endpoint);
 /* After that. Regions of the endpoint that the peer has not been told of; a range that has gone, with all it was told there;
  * and that it is to let go. A failure leaves the channel of no more use. */

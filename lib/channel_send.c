@@ -337,16 +337,18 @@ static int send_picture(struct gmem_channel *channel, const struct picture *pict
 /* What its peer has, it may let go without an answer by now: its word for that is still to come. */
 static bool may_part(const struct gmem_channel *channel, int code)
 {
-	return channel->protocol == GMEM_PROTOCOL_NATIVE && channel->handed && !channel->torn &&
-	       (code == -ETIMEDOUT || code == -EINTR);
+	return channel->protocol == GMEM_PROTOCOL_NATIVE && channel->handed && (code == -ETIMEDOUT || code == -EINTR);
 }
 
+/* Behind a part of a message nothing can be said: it finds the end there, and says that it has. */
 static int part(struct gmem_channel *channel, uint32_t endpoint, int code)
 {
 	struct gmemi_sentence why;
 
 	gmemi_sentence_take(&why);
-	if (gmemi_channel_say_detach(channel, endpoint) < 0)
+	if (channel->torn)
+		(void)gmemi_sys_shutdown_sending(channel->fd);
+	else if (gmemi_channel_say_detach(channel, endpoint) < 0)
 		gmemi_tolerated();
 	gmemi_sentence_give(&why);
 	return code;

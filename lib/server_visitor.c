@@ -313,6 +313,13 @@ static void come_again(struct gmemi_visitor *visitor, struct gmem_uffd *another)
 	lose(visitor, gmemi_refuse(-EPROTO, "a second endpoint on one connection"));
 }
 
+/* It does not wait for an answer to its handshake any more, but for this. */
+static void give_up(struct gmemi_visitor *visitor)
+{
+	turn_away(visitor, &visitor->server->broken);
+	(void)gmemi_channel_break(visitor->channel, gmemi_refuse(-ECANCELED, "the endpoint is let go before it is whole"));
+}
+
 static void hear_once(struct gmemi_visitor *visitor)
 {
 	struct gmem_uffd *uffd;
@@ -327,6 +334,8 @@ static void hear_once(struct gmemi_visitor *visitor)
 		dismiss(visitor, 0);
 	} else if (r != -EAGAIN) {
 		lose(visitor, r);
+	} else if (visitor->gave_up && !visitor->uffd) {
+		give_up(visitor);
 	}
 	gmemi_tolerated();
 }

@@ -17,7 +17,7 @@
 #include "refusal.h"
 #include "station.h"
 
-#define PAGES 8
+#define PAGES 256 /* as ranges of one page they are more than a small socket takes */
 #define NEEDS (GT_NEEDS_UFFD | GT_NEEDS_UFFD_MINOR)
 #define FIRST 1 /* the number of the first endpoint of a guard */
 
@@ -79,15 +79,22 @@ static int note_event(void *user, enum gmem_guard_event event)
 	return 0;
 }
 
-static void begin(struct late *late, int type, uint64_t timeout_ns)
+static void begin_in_ranges(struct late *late, int type, uint64_t timeout_ns, uint64_t ranges)
 {
 	struct gmem_channel_open_opts opts = { .size = sizeof(opts), .timeout_ns = timeout_ns };
 	struct gmem_guard_create_opts guard = { .size = sizeof(guard), .event = note_event, .user = late };
 
-	*late = (struct late){ .lazy = make_watched(GMEM_BACKING_MEMFD, PAGES, GMEM_STRATEGY_FILL) };
+	*late = (struct late){ .lazy = make_lazy(GMEM_BACKING_MEMFD, PAGES) };
+	for (uint64_t i = 0; i < ranges; i++)
+		watch_pages(&late->lazy, i * (PAGES / ranges), PAGES / ranges, GMEM_STRATEGY_FILL);
 	late->line = line_make(type, &opts);
 	late->pager.socket = late->line.far;
 	assert_int_equal(gmem_guard_create(late->lazy.uffd, &late->guard, &guard), 0);
+}
+
+static void begin(struct late *late, int type, uint64_t timeout_ns)
+{
+	begin_in_ranges(late, type, timeout_ns, 1);
 }
 
 static void end(struct late *late)
@@ -271,6 +278,55 @@ static void destroyed_meanwhile(void **state)
 	gmem_guard_destroy(late.guard);
 	late.guard = NULL;
 	assert_int_equal(recv(late.line.far, &byte, 1, 0), 0); /* DETACH was said once, and this is the end */
+	end(&late);
+}
+
+/* --- a pager that does not read ------------------------------------------------------------------------------------------- */
+
+/* There is room for a few small messages, and all is too much. */
+static void be_late_in_the_middle(struct late *late)
+{
+	struct gmem_channel_open_opts opts = { .size = sizeof(opts), .timeout_ns = 1 };
+	int ends[2], room = 4096;
+
+	line_end(&late->line);
+	late->line = (struct line){ .vm = open_vm(-1) };
+	alarm(100);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+	assert_int_equal(setsockopt(ends[0], SOL_SOCKET, SO_SNDBUF, &room, sizeof(room)), 0);
+	assert_int_equal(gmem_channel_open(ends[0], &late->line.channel, &opts), 0);
+	close(ends[0]);
+	late->line.far = late->pager.socket = ends[1];
+	hello(&late->pager);
+	bad("gmem_guard_attach", gmem_guard_attach(late->guard, late->line.channel), -ETIMEDOUT, "does not take what is sent");
+	close_channel(late);
+	no_other_pager(late);
+}
+
+static void *read_on_and_refuse(void *arg)
+{
+	struct late *late = arg;
+	char bytes[4096];
+
+	while (recv(late->line.far, bytes, sizeof(bytes), 0) > 0)
+		;
+	error(&late->pager);
+	return NULL;
+}
+
+/* A message that is sent in part ends there, and so does what the pager hears: it can still say that it refuses. */
+static void a_message_in_part(void **state)
+{
+	pthread_t thread;
+	struct late late;
+
+	(void)state;
+	begin_in_ranges(&late, SOCK_STREAM, 1, PAGES);
+	be_late_in_the_middle(&late);
+	assert_int_equal(pthread_create(&thread, NULL, read_on_and_refuse, &late), 0);
+	expect(&late, GMEM_GUARD_RELEASED);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	another_pager(&late, 0);
 	end(&late);
 }
 
@@ -481,6 +537,7 @@ static const struct gt_test tests[] = {
 	GT(nothing_for_long, NEEDS),
 	GT(hangs_up, NEEDS),
 	GT(destroyed_meanwhile, NEEDS),
+	GT(a_message_in_part, NEEDS),
 	GT(interrupted, NEEDS),
 	GT(admitted_late, NEEDS),
 	GT(refused_late, NEEDS),
