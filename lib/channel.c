@@ -13,6 +13,7 @@
 #define DEFAULT_LENGTH (UINT64_C(1) << 44)
 #define DEFAULT_REGIONS 4096
 #define MOST_REGIONS 1000000
+#define ERROR_ROOM 512 /* bytes, for one with a sentence of any length */
 
 int gmemi_channel_check(const struct gmem_channel *channel)
 {
@@ -220,23 +221,47 @@ int gmemi_channel_error(uint32_t code)
 	return code < sizeof(errors) / sizeof(errors[0]) ? errors[code] : -EIO;
 }
 
+/* ERROR, with the last sentence, which has to stay where it is taken to. */
+static struct gmemi_wire describe(int code, struct gmemi_sentence *why)
+{
+	struct gmemi_wire wire = { .type = GMEMI_WIRE_ERROR, .error = { .code = gmemi_channel_code(code) } };
+
+	gmemi_sentence_take(why);
+	wire.text = why->text;
+	wire.text_length = (uint32_t)strnlen(why->text, sizeof(why->text));
+	return wire;
+}
+
+int64_t gmemi_channel_turn_away(int fd, int code)
+{
+	struct gmemi_sentence why;
+	struct gmemi_wire wire = describe(code, &why);
+	unsigned char bytes[ERROR_ROOM];
+	size_t length;
+
+	wire.number = 1;
+	length = gmemi_wire_encode(&wire, bytes, sizeof(bytes));
+	gmemi_sentence_give(&why);
+	return gmemi_sys_send(fd, bytes, length, NULL, 0);
+}
+
 /* It may not be there any more, or not read. */
 static void tell_peer(struct gmem_channel *channel, int code)
 {
-	struct gmemi_wire wire = { .type = GMEMI_WIRE_ERROR, .error = { .code = gmemi_channel_code(code) } };
 	struct gmemi_sentence why;
+	struct gmemi_wire wire = describe(code, &why);
 
-	gmemi_sentence_take(&why);
-	wire.text = why.text;
-	wire.text_length = (uint32_t)strnlen(why.text, sizeof(why.text));
 	if (channel->refused || gmemi_channel_answer(channel, &wire) == 0) /* an ERROR is not answered */
 		(void)gmemi_channel_flush(channel);
 	gmemi_sentence_give(&why);
 }
 
+/* Whoever has ended in the middle of something may listen yet. */
 int gmemi_channel_break(struct gmem_channel *channel, int code)
 {
-	if (channel->protocol == GMEM_PROTOCOL_NATIVE && !channel->ended && !channel->torn)
+	bool hung_up = channel->ended && code == -ENOTCONN;
+
+	if (channel->protocol == GMEM_PROTOCOL_NATIVE && !hung_up && !channel->torn)
 		tell_peer(channel, code);
 	(void)gmemi_sys_shutdown(channel->fd); /* what has been sent still reaches it, and then the end */
 	gmemi_build_end(&channel->build);

@@ -81,7 +81,7 @@ struct gmem_channel {
 	const struct gmem *told[GMEMI_WIRE_MEMORIES]; /* by number; NULL = gone */
 	uint32_t told_count;
 	bool handed;             /* the peer may have the endpoint */
-	bool refused;            /* ... but says that it has let everything go */
+	bool refused;            /* ... and ends with ERROR */
 	gmemi_channel_fn notify; /* NULL = such messages are ignored */
 	void *notify_user;
 };
@@ -96,6 +96,9 @@ void gmemi_channel_release(struct gmem_channel *channel);
 /* Everything that has come is closed, the peer is told if it can be, unless it has said so itself, and sees the end; the channel is
  * of no more use. Returns code. */
 int gmemi_channel_break(struct gmem_channel *channel, int code);
+
+/* To a peer on a socket that is no channel: ERROR, with the last sentence, if there is room. Bytes, or a code. */
+int64_t gmemi_channel_turn_away(int fd, int code);
 
 /* channel_stream.c */
 /* Reads once: 1 = something came; 0 = the end; -EAGAIN without a sentence; a code with one. */
@@ -151,7 +154,8 @@ int gmemi_fd_check_memory(int fd);
 int gmemi_channel_say(struct gmem_channel *channel, struct gmemi_wire *wire, const int *fds, uint64_t deadline);
 /* Hands an endpoint of this process out, and waits, as long as a handshake may take, until the peer has taken
  * it; with the protocol of Firecracker, whose peer does not answer, until it is sent. Only for who holds the endpoint meanwhile
- * and after. -ETIMEDOUT; -EPROTO the peer refused (with its sentence); -EOPNOTSUPP the protocol cannot express it. */
+ * and after. -ETIMEDOUT; -EPROTO the peer refused (with its sentence); -EOPNOTSUPP the protocol cannot express it. A channel that is
+ * handed and not broken after a failure has said DETACH, or the end, and is to be heard on. */
 int gmemi_channel_send(struct gmem_channel *channel, struct gmem_uffd *uffd, uint32_t endpoint);
 /* After that. Regions of the endpoint that the peer has not been told of; a range that has gone, with all it was told there;
  * and that it is to let go. A failure leaves the channel of no more use. */
@@ -161,6 +165,8 @@ int gmemi_channel_say_removed(struct gmem_channel *channel, uint32_t endpoint, c
 /* The number by which it knows the memory: false = it does not. */
 bool gmemi_channel_was_told(const struct gmem_channel *channel, const struct gmem *mem, uint32_t *number);
 int gmemi_channel_say_detach(struct gmem_channel *channel, uint32_t endpoint);
+/* ERROR has come in the place of READY: the peer has let everything go. */
+bool gmemi_channel_has_refused(const struct gmem_channel *channel);
 /* Takes what the peer has sent since. 0 = nothing more is there now; -ENOTCONN it has closed its end; other codes, after which
  * the channel is of no more use. */
 int gmemi_channel_attend(struct gmem_channel *channel);

@@ -334,6 +334,26 @@ static int send_picture(struct gmem_channel *channel, const struct picture *pict
 	return send_native(channel, picture, deadline);
 }
 
+/* What its peer has, it may let go without an answer by now: its word for that is still to come. */
+static bool may_part(const struct gmem_channel *channel, int code)
+{
+	return channel->protocol == GMEM_PROTOCOL_NATIVE && channel->handed && (code == -ETIMEDOUT || code == -EINTR);
+}
+
+/* Behind a part of a message nothing can be said: it finds the end there, and says that it has. */
+static int part(struct gmem_channel *channel, uint32_t endpoint, int code)
+{
+	struct gmemi_sentence why;
+
+	gmemi_sentence_take(&why);
+	if (channel->torn)
+		(void)gmemi_sys_shutdown_sending(channel->fd);
+	else if (gmemi_channel_say_detach(channel, endpoint) < 0)
+		gmemi_tolerated();
+	gmemi_sentence_give(&why);
+	return code;
+}
+
 int gmemi_channel_send(struct gmem_channel *channel, struct gmem_uffd *uffd, uint32_t endpoint)
 {
 	struct picture picture;
@@ -349,6 +369,8 @@ int gmemi_channel_send(struct gmem_channel *channel, struct gmem_uffd *uffd, uin
 		r = send_picture(channel, &picture);
 	gmemi_free(picture.regions);
 	gmemi_channel_rest(channel);
+	if (may_part(channel, r))
+		return part(channel, endpoint, r);
 	return r < 0 && r != -EBADFD && r != -EOPNOTSUPP ? gmemi_channel_break(channel, r) : r;
 }
 
@@ -408,11 +430,20 @@ int gmemi_channel_say_detach(struct gmem_channel *channel, uint32_t endpoint)
 	return outcome(channel, r < 0 ? r : gmemi_channel_flush(channel));
 }
 
-/* Firecracker's peer has nothing to say. */
+bool gmemi_channel_has_refused(const struct gmem_channel *channel)
+{
+	return channel->refused && !channel->taken;
+}
+
+/* Firecracker's peer has nothing to say. READY comes here when it is late. */
 static int take_arrived(struct gmem_channel *channel)
 {
+	int r = 1;
+
+	while (r == 1 && channel->protocol == GMEM_PROTOCOL_NATIVE)
+		r = gmemi_channel_step(channel, NULL);
 	if (channel->protocol == GMEM_PROTOCOL_NATIVE)
-		return gmemi_channel_step(channel, NULL);
+		return r;
 	return channel->in_have || channel->fd_count ? gmemi_refuse(-EPROTO, "the peer answers, in a protocol without answers")
 						     : 0;
 }

@@ -98,6 +98,8 @@ static void end(struct gmem_guard *guard)
 		gmemi_sys_close(guard->pidfd);
 		if (guard->channel)
 			gmemi_channel_release(guard->channel);
+		if (guard->leaver)
+			gmemi_channel_release(guard->leaver);
 	}
 	gmemi_guard_free_faults(guard->faults);
 	gmemi_guard_free_faults(guard->done_faults);

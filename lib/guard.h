@@ -7,6 +7,9 @@
  * the process that has answered on it to be dead. The end of a connection alone may be a living process that closed it; the
  * end of the process alone may leave a child of it that serves. A process gives up its memory before its fds when it dies, so
  * nothing is stored any more when the connection ends that way.
+ *
+ * A pager that was too slow to take the endpoint may have it, and serve it. It is asked to let go, and what it says is heard
+ * on: RELEASE, or ERROR in the place of READY, is as good as from one that was attached.
  */
 #ifndef GMEMI_GUARD_H
 #define GMEMI_GUARD_H
@@ -37,9 +40,10 @@ struct gmem_guard {
 	int epoll, timer;
 	pthread_mutex_t lock;         /* guards what follows, and what is sent */
 	struct gmem_channel *channel; /* claimed; NULL = there is no connection */
+	struct gmem_channel *leaver;  /* claimed; was too slow to take the endpoint, and is to let it go; or NULL */
 	int pidfd;                    /* of the pager; -1 = none, or it has ended */
 	uint32_t endpoint;            /* its number, another one for each pager */
-	bool lost;                    /* the connection has ended, and there is no proof yet that the pager has */
+	bool lost;                    /* no pager is spoken to any more, and there is no proof yet that it has ended */
 	bool dead, released;
 	struct gmemi_guard_fault *faults, *done_faults; /* under way; to be told */
 	uint32_t fault_count;                           /* under way */
@@ -59,6 +63,8 @@ int gmemi_guard_check(const struct gmem_guard *guard);
 /* guard_run.c; the lock is held */
 /* The connection is over, without the pager having let go. */
 void gmemi_guard_lose(struct gmem_guard *guard);
+/* The attaching has failed, and the pager may say yet that it has let go. */
+void gmemi_guard_part(struct gmem_guard *guard);
 /* Begins, or ends, reading events in the place of a pager. */
 void gmemi_guard_drain(struct gmem_guard *guard, bool on);
 /* The fds of the pager are not watched any more, and are closed. */
@@ -76,7 +82,7 @@ void gmemi_guard_fail_faults(struct gmem_guard *guard);
 void gmemi_guard_free_faults(struct gmemi_guard_fault *faults);
 /* Of another pager. */
 void gmemi_guard_count_anew(struct gmem_guard *guard);
-/* Waits for room in the socket as long as there is something to be sent. */
-void gmemi_guard_want_room(struct gmem_guard *guard);
+/* Waits for room in the socket of the channel or leaver as long as there is something to be sent. */
+void gmemi_guard_want_room(struct gmem_guard *guard, const struct gmem_channel *channel);
 
 #endif

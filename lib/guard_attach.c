@@ -95,9 +95,12 @@ static void succeed(struct gmem_guard *guard)
 /* A peer that has the endpoint, and did not answer, may serve it or not. One that refused has let it go. */
 static void fail(struct gmem_guard *guard, struct gmem_channel *channel, bool drained)
 {
-	if (channel->handed && !channel->refused) {
+	if (channel->handed && !guard->released && !gmemi_channel_has_refused(channel)) {
 		atomic_store(&guard->state, GMEM_GUARD_ATTACHED);
-		gmemi_guard_lose(guard);
+		if (channel->broken)
+			gmemi_guard_lose(guard);
+		else
+			gmemi_guard_part(guard);
 		return;
 	}
 	gmemi_guard_forget_pager(guard);

@@ -35,14 +35,15 @@ int gmemi_guard_notice(void *user, struct gmem_channel *channel, const struct gm
 
 /* --- fds ---------------------------------------------------------------------------------------------------------------- */
 
-static void close_channel(struct gmem_guard *guard)
+/* The guard's channel, or leaver. */
+static void close_channel(struct gmem_guard *guard, struct gmem_channel **channel)
 {
-	if (!guard->channel)
+	if (!*channel)
 		return;
-	(void)gmemi_sys_epoll_remove(guard->epoll, guard->channel->fd); /* the program may have the channel, and its fd, on */
-	guard->channel->notify = NULL;
-	gmemi_channel_release(guard->channel);
-	guard->channel = NULL;
+	(void)gmemi_sys_epoll_remove(guard->epoll, (*channel)->fd); /* the program may have the channel, and its fd, on */
+	(*channel)->notify = NULL;
+	gmemi_channel_release(*channel);
+	*channel = NULL;
 }
 
 static void close_pidfd(struct gmem_guard *guard)
@@ -56,7 +57,8 @@ static void close_pidfd(struct gmem_guard *guard)
 
 void gmemi_guard_forget_pager(struct gmem_guard *guard)
 {
-	close_channel(guard);
+	close_channel(guard, &guard->channel);
+	close_channel(guard, &guard->leaver);
 	close_pidfd(guard);
 }
 
@@ -108,16 +110,29 @@ static void become(struct gmem_guard *guard, enum gmem_guard_event event, struct
 }
 
 /* The timer makes the fd readable, at once where all is known, or there are faults to be told. */
-void gmemi_guard_lose(struct gmem_guard *guard)
+static void begin_grace(struct gmem_guard *guard)
 {
 	uint64_t now = gmemi_sys_now();
 
-	close_channel(guard);
 	gmemi_guard_fail_faults(guard);
 	guard->lost = true;
 	guard->grace_end = now + (guard->pidfd < 0 ? 0 : GRACE);
-	atomic_fetch_add(&guard->deaths, 1);
 	(void)gmemi_sys_timer_set(guard->timer, guard->done_faults ? now : guard->grace_end);
+}
+
+void gmemi_guard_lose(struct gmem_guard *guard)
+{
+	close_channel(guard, &guard->channel);
+	atomic_fetch_add(&guard->deaths, 1);
+	begin_grace(guard);
+}
+
+void gmemi_guard_part(struct gmem_guard *guard)
+{
+	guard->leaver = guard->channel;
+	guard->channel = NULL;
+	gmemi_guard_want_room(guard, guard->leaver); /* DETACH may wait for it */
+	begin_grace(guard);
 }
 
 static bool is_late(struct gmem_guard *guard)
@@ -134,11 +149,28 @@ static void hear(struct gmem_guard *guard)
 	int r = guard->channel ? gmemi_channel_attend(guard->channel) : 0;
 
 	if (r == 0 && guard->channel)
-		gmemi_guard_want_room(guard);
+		gmemi_guard_want_room(guard, guard->channel);
 	if (guard->released || r == 0)
 		return;
 	gmemi_tolerated();
 	gmemi_guard_lose(guard);
+}
+
+/* Whoever has taken the endpoint before it refuses something may still be at it. */
+static void hear_leaver(struct gmem_guard *guard)
+{
+	int r = guard->leaver ? gmemi_channel_attend(guard->leaver) : 0;
+
+	if (r == 0 && guard->leaver)
+		gmemi_guard_want_room(guard, guard->leaver);
+	if (r == 0)
+		return;
+	gmemi_tolerated();
+	guard->released = guard->released || gmemi_channel_has_refused(guard->leaver);
+	if (guard->released)
+		return;
+	close_channel(guard, &guard->leaver);
+	atomic_fetch_add(&guard->deaths, 1);
 }
 
 static void look_at_process(struct gmem_guard *guard)
@@ -154,13 +186,14 @@ static void settle(struct gmem_guard *guard, struct news *news)
 	bool late = is_late(guard);
 
 	hear(guard);
+	hear_leaver(guard);
 	if (guard->counted)
 		add_news(news, GMEM_GUARD_STATISTICS);
 	guard->counted = false;
 	look_at_process(guard);
-	if (guard->released && guard->channel)
+	if (guard->released && (guard->channel || guard->leaver))
 		become(guard, GMEM_GUARD_RELEASED, news);
-	else if (guard->lost && guard->dead)
+	else if (guard->lost && guard->dead && !guard->leaver)
 		become(guard, GMEM_GUARD_DEAD, news);
 	else if (guard->lost && late && atomic_load(&guard->state) != GMEM_GUARD_SILENT)
 		become(guard, GMEM_GUARD_SILENT, news);

@@ -11,14 +11,14 @@
 
 /* --- saying ------------------------------------------------------------------------------------------------------------- */
 
-void gmemi_guard_want_room(struct gmem_guard *guard)
+void gmemi_guard_want_room(struct gmem_guard *guard, const struct gmem_channel *channel)
 {
-	bool wanted = guard->channel->out_have;
+	bool wanted = channel->out_have;
 	int r;
 
 	if (wanted == guard->wants_room)
 		return;
-	r = gmemi_sys_epoll_change(guard->epoll, guard->channel->fd, EPOLLIN | (wanted ? EPOLLOUT : 0), 0);
+	r = gmemi_sys_epoll_change(guard->epoll, channel->fd, EPOLLIN | (wanted ? EPOLLOUT : 0), 0);
 	if (r == 0)
 		guard->wants_room = wanted;
 }
@@ -46,7 +46,7 @@ static int post(struct gmem_guard *guard, struct gmemi_wire *wire)
 		return gmemi_refuse(-ENOTCONN, "the pager has just gone");
 	r = gmemi_channel_post(guard->channel, wire);
 	if (r == 0) {
-		gmemi_guard_want_room(guard);
+		gmemi_guard_want_room(guard, guard->channel);
 	} else if (r != -EAGAIN) {
 		(void)gmemi_channel_break(guard->channel, r);
 		gmemi_guard_lose(guard);

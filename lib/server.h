@@ -38,6 +38,7 @@ struct gmemi_visitor {
 	int reason;
 	uint32_t endpoint; /* its number on the channel */
 	bool detached;
+	bool gave_up;                    /* it has let its endpoint go before all of that had come */
 	bool asks;                       /* for statistics */
 	uint32_t faults;                 /* that it has sent, and that are not answered */
 	struct gmemi_server_fault *done; /* of them; under the server's lock */

@@ -165,7 +165,11 @@ int gmemi_visitor_notice(void *user, struct gmem_channel *channel, const struct 
 	(void)channel;
 	if (wire->type == GMEMI_WIRE_FAULT)
 		return take_fault(visitor, &wire->fault);
-	if (!visitor->uffd || wire->end.endpoint != visitor->endpoint)
+	if (!visitor->uffd) {
+		visitor->gave_up = visitor->gave_up || wire->type == GMEMI_WIRE_DETACH;
+		return 0;
+	}
+	if (wire->end.endpoint != visitor->endpoint)
 		return 0;
 	visitor->detached = visitor->detached || wire->type == GMEMI_WIRE_DETACH;
 	visitor->asks = visitor->asks || wire->type == GMEMI_WIRE_ASK_STATISTICS;

@@ -37,7 +37,47 @@ static int connect_to(struct gmemi_visitor *visitor, int fd)
 	return r < 0 ? gmemi_failed(r, "EPOLL_CTL_ADD", "fs.epoll.max_user_watches?") : 0;
 }
 
-int gmemi_visitor_come(struct gmem_server *server, int fd)
+static int ask_who(struct gmem_server *server, int fd, struct gmem_channel_info *peer)
+{
+	struct gmemi_socket about;
+	int r = gmemi_sys_socket(fd, &about);
+
+	if (r < 0)
+		return gmemi_failed(r, "asking about the socket", NULL);
+	*peer = (struct gmem_channel_info){
+		.size = sizeof(*peer),
+		.identity = "",
+		.protocol = server->channel.protocol,
+		.pid = about.pid,
+		.uid = about.uid,
+		.gid = about.gid,
+	};
+	return 0;
+}
+
+/* 1 = it is turned away. Nobody can tell what it speaks yet; who knows Firecracker's protocol alone reads nothing. */
+static int meet(struct gmem_server *server, int fd)
+{
+	struct gmem_channel_info peer;
+	int r;
+
+	if (!server->ops.meet)
+		return 0;
+	r = ask_who(server, fd, &peer);
+	if (r < 0)
+		return r;
+	r = server->ops.meet(server->user, &peer);
+	if (r == 0)
+		return 0;
+	r = gmemi_refuse(r < 0 ? r : -ECANCELED, "who has connected may not");
+	if (server->channel.protocol != GMEM_PROTOCOL_FIRECRACKER)
+		(void)gmemi_channel_turn_away(fd, r);
+	gmemi_tolerated();
+	atomic_fetch_add(&server->refused, 1);
+	return 1;
+}
+
+static int come_in(struct gmem_server *server, int fd)
 {
 	struct gmemi_visitor *visitor = gmemi_alloc(1, sizeof(*visitor));
 	int r = -ENOMEM;
@@ -47,7 +87,6 @@ int gmemi_visitor_come(struct gmem_server *server, int fd)
 		visitor->watch.ended = ended;
 		r = connect_to(visitor, fd);
 	}
-	gmemi_sys_close(fd);
 	if (r < 0) {
 		gmemi_visitor_free(visitor);
 		return r;
@@ -57,6 +96,16 @@ int gmemi_visitor_come(struct gmem_server *server, int fd)
 	visitor->counter = &server->handshakes;
 	atomic_fetch_add(visitor->counter, 1);
 	return 0;
+}
+
+int gmemi_visitor_come(struct gmem_server *server, int fd)
+{
+	int r = meet(server, fd);
+
+	if (r == 0)
+		r = come_in(server, fd);
+	gmemi_sys_close(fd);
+	return r < 0 ? r : 0;
 }
 
 void gmemi_visitor_free(struct gmemi_visitor *visitor)
@@ -264,6 +313,13 @@ static void come_again(struct gmemi_visitor *visitor, struct gmem_uffd *another)
 	lose(visitor, gmemi_refuse(-EPROTO, "a second endpoint on one connection"));
 }
 
+/* It does not wait for an answer to its handshake any more, but for this. */
+static void give_up(struct gmemi_visitor *visitor)
+{
+	turn_away(visitor, &visitor->server->broken);
+	(void)gmemi_channel_break(visitor->channel, gmemi_refuse(-ECANCELED, "the endpoint is let go before it is whole"));
+}
+
 static void hear_once(struct gmemi_visitor *visitor)
 {
 	struct gmem_uffd *uffd;
@@ -278,6 +334,8 @@ static void hear_once(struct gmemi_visitor *visitor)
 		dismiss(visitor, 0);
 	} else if (r != -EAGAIN) {
 		lose(visitor, r);
+	} else if (visitor->gave_up && !visitor->uffd) {
+		give_up(visitor);
 	}
 	gmemi_tolerated();
 }

@@ -134,6 +134,8 @@ int gmemi_sys_watch_process(uint32_t process);
 int gmemi_sys_accept(int fd);
 /* The other end sees the end, behind what was sent. */
 int gmemi_sys_shutdown(int fd);
+/* ... and can be heard on. */
+int gmemi_sys_shutdown_sending(int fd);
 /* Until it can be read or written: 0, -ETIMEDOUT, -EINTR. */
 int gmemi_sys_wait_socket(int fd, bool to_write, uint64_t timeout_ns);
 

@@ -117,6 +117,11 @@ int gmemi_sys_shutdown(int fd)
 	return gmemi_nothing(shutdown(fd, SHUT_RDWR));
 }
 
+int gmemi_sys_shutdown_sending(int fd)
+{
+	return gmemi_nothing(shutdown(fd, SHUT_WR));
+}
+
 static int option(int fd, int name, void *value, size_t size)
 {
 	socklen_t length = (socklen_t)size;

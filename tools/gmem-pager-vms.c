@@ -23,6 +23,7 @@ struct pager_vms {
 	pthread_cond_t idle;
 	struct vm *first;
 	uint64_t unfinished;
+	uint64_t strangers; /* who may not connect, and did; the server's thread's */
 	_Atomic uint64_t failures; /* of sources */
 	bool closed;
 };
@@ -58,7 +59,27 @@ uint64_t pager_vms_unfinished(const struct pager_vms *vms)
 	return vms->unfinished; /* asked when the server is gone */
 }
 
+/* The first, the second, the fourth, ...: a VM decides how many there are, and not how much is said. */
+static bool is_worth_saying(uint64_t count)
+{
+	return !(count & (count - 1));
+}
+
 /* --- coming and going --------------------------------------------------------------------------------------------------- */
+
+int pager_meet(void *user, const struct gmem_channel_info *peer)
+{
+	struct pager_daemon *daemon = user;
+	uint64_t count;
+
+	if (pager_is_allowed(daemon->request, peer->uid))
+		return 0;
+	count = ++daemon->vms->strangers;
+	if (is_worth_saying(count))
+		pager_complain(0, "pid %u, uid %u: this user is not allowed; connection %llu of such", peer->pid, peer->uid,
+			       (unsigned long long)count);
+	return -EACCES;
+}
 
 static void say_served(const struct vm *vm)
 {
@@ -110,8 +131,6 @@ int pager_admit(void *user, const struct gmem_channel_info *peer, struct gmem_uf
 	struct vm *vm;
 	int r;
 
-	if (!pager_is_allowed(daemon->request, peer->uid))
-		return pager_complain(-EACCES, "pid %u, uid %u: this user is not allowed", peer->pid, peer->uid);
 	vm = calloc(1, sizeof(*vm));
 	if (!vm)
 		return -ENOMEM;
@@ -176,12 +195,6 @@ void pager_leave(void *user, struct gmem_uffd *uffd, int reason)
 	if (reason == -ESHUTDOWN && info.remaining)
 		daemon->vms->unfinished++;
 	free(vm);
-}
-
-/* The first, the second, the fourth, ...: a VM decides how many there are, and not how much is said. */
-static bool is_worth_saying(uint64_t count)
-{
-	return !(count & (count - 1));
 }
 
 int pager_event(void *user, const struct gmem_pager_event *event)

@@ -130,7 +130,8 @@ static int start_server(struct pager_daemon *daemon)
 		.identity = "gmem-pager",
 	};
 	struct gmem_server_create_opts opts = { .size = sizeof(opts), .channel = &channel, .max_vms = request->max_vms };
-	const struct gmem_server_ops ops = { .size = sizeof(ops), .admit = pager_admit, .leave = pager_leave };
+	const struct gmem_server_ops ops = { .size = sizeof(ops), .admit = pager_admit, .leave = pager_leave,
+					    .meet = pager_meet };
 	int r = gmem_server_create(daemon->pager, daemon->sockets.vms, &ops, daemon, &daemon->server, &opts);
 
 	return r < 0 ? pager_complain(r, "%s", gmem_last_error()) : 0;

@@ -87,6 +87,7 @@ int pager_open_source(const struct pager_daemon *daemon, const char *name, uid_t
 /* gmem-pager-vms.c */
 int pager_vms_create(struct pager_vms **vms);
 void pager_vms_destroy(struct pager_vms *vms);
+int pager_meet(void *user, const struct gmem_channel_info *peer);
 int pager_admit(void *user, const struct gmem_channel_info *peer, struct gmem_uffd *uffd, struct gmem_source **source,
 		struct gmem_pager_add_opts *opts);
 void pager_leave(void *user, struct gmem_uffd *uffd, int reason);

@@ -36,8 +36,10 @@ enum gmem_guard_event {
 	GMEM_GUARD_NONE = 0,     /**< As a state: no pager has been attached yet. */
 	GMEM_GUARD_ATTACHED = 1, /**< A pager has taken the endpoint over. As an event: never; gmem_guard_attach() returns 0. */
 	GMEM_GUARD_DEAD = 2,     /**< The pager's connection has ended, and so has its process: another may be attached. */
-	GMEM_GUARD_SILENT = 3,   /**< Its connection has ended or broken, but its process lives, or it is not known which one
-				      that is: it may still store into the memory. GMEM_GUARD_DEAD follows when it ends. */
+	GMEM_GUARD_SILENT = 3,   /**< Its connection has ended or broken, or it was too slow to answer gmem_guard_attach(), but
+				      its process lives, or it is not known which one that is: it may still store into the
+				      memory. GMEM_GUARD_DEAD follows when it ends; of one that was too slow
+				      GMEM_GUARD_RELEASED, when it says that it has let go, or refuses after all. */
 	GMEM_GUARD_RELEASED = 4, /**< The pager has let the endpoint go: another may be attached. */
 	GMEM_GUARD_COMPLETE = 5, /**< Not yet. */
 	GMEM_GUARD_STATISTICS = 6 /**< The pager has said what it has done: gmem_guard_query(). Never a state. */
@@ -152,8 +154,9 @@ GMEM_API void gmem_guard_destroy(struct gmem_guard *guard);
  *         for something else, or the endpoint watches nothing; -EOPNOTSUPP the protocol cannot express what the endpoint
  *         watches, or a second pager; -ETIMEDOUT no answer in the channel's time; -EPROTO the pager refused, or broke the
  *         protocol: the sentence says what; -EPIPE, -ENOTCONN it has gone; -EINTR a signal came, and the channel is of no more
- *         use; -ENOMEM; -ESTALE after fork. A pager that failed after it was sent the endpoint may have it: see
- *         gmem_guard_run()
+ *         use; -ENOMEM; -ESTALE after fork. A pager that failed after it was sent the endpoint may have it, and another one
+ *         is -EBUSY until gmem_guard_run() tells that it has not: after -ETIMEDOUT and -EINTR it is asked to let go, and the
+ *         guard keeps the connection until it says so, or ends
  *
  * @threads{object} @blocks{waits} (for the pager, as long as the channel lets a handshake take) @since{0.1}
  */

@@ -58,6 +58,16 @@ struct gmem_server_ops {
 	 * @param user  as given to gmem_server_create()
 	 */
 	void (*release)(void *user);
+	/** Somebody has connected, and nothing of what they say has been read: may they go on? Whoever is refused takes none of
+	 * `max_handshakes` places: the connection is closed at once, and told "denied" or the like in the library's own
+	 * protocol as far as that needs no waiting. In the server's thread; it should not take its time.
+	 *
+	 * @param user  as given to gmem_server_create()
+	 * @param peer  who it is, valid during the call: pid, uid and gid as the kernel has them of who connected; the identity
+	 *              is "", and nothing has come
+	 * @return 0 it may say what it wants, and `admit` is asked later; or a negative errno as of `admit`
+	 */
+	int (*meet)(void *user, const struct gmem_channel_info *peer);
 };
 
 /** Options of gmem_server_create(). */
@@ -76,7 +86,7 @@ struct gmem_server_info {
 	uint64_t vms;        /**< served now, with those that are about to leave */
 	uint64_t handshakes; /**< under way now */
 	uint64_t admitted;   /**< VMs so far */
-	uint64_t refused;    /**< so far: by `admit`, or since too many were served */
+	uint64_t refused;    /**< so far: by `meet` or `admit`, or since too many were served */
 	uint64_t broken;     /**< handshakes so far that failed: out of time, against the protocol, closed */
 	uint64_t left;       /**< VMs so far that have left */
 };

@@ -254,7 +254,32 @@ native_goes_on_with_the_next() {
 
 other_users_are_refused() {
     start --source "file:$dir/image" --allow-uid 12345
-    refused 'this user is not allowed'
+    true >"$dir/name"
+    expect 0 "$PAGER_TOOLS/introduce" "$socket" "$dir/name" "$dir"
+    says out '^refused: .*who has connected may not'
+    await '*this user is not allowed*'
+    stop 0
+}
+
+come_as_another() {
+    as_user $limit "$mini" "$socket" "$dir/image" unwanted >"$dir/out" 2>"$dir/err" || show "exit status $?"
+}
+
+# Far more than the 64 that may be in a handshake at a time, which has no end here.
+other_users_take_no_place() {
+    can_become_user
+    as_user test -r "$dir/image" || skip "an ordinary user cannot come to $dir"
+    start --source "file:$dir/image" --mode 666 --handshake 3600s
+    come_as_another
+    says out '^unwanted: [1-9][0-9]* bytes$'
+    await '*uid 65534: this user is not allowed*'
+    right whole
+    stop 0
+    rm "$dir/events" "$dir/notify"
+    start --source "file:$dir/image" --mode 666 --handshake 3600s --protocol firecracker
+    come_as_another
+    says out '^unwanted: 0 bytes$'
+    right whole
     stop 0
 }
 
@@ -319,7 +344,7 @@ guide_page() {
 tests='arguments every_byte with_every_option pages_of_2m handed_sockets as_nobody unconfined_if_told others_are_not_delayed
     killed_vm_is_noticed many_come_and_go let_go_unfinished finished_before_the_end second_signal_ends_the_filling hangup_changes_nothing status
     native_by_its_name native_goes_on_with_the_next
-    other_users_are_refused files_at_offsets first_layer_counts
+    other_users_are_refused other_users_take_no_place files_at_offsets first_layer_counts
     missing_content_is_poisoned too_large_is_refused one_at_a_socket guide_page'
 
 run_tests "$@"

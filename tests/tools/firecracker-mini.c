@@ -2,11 +2,12 @@
 /* The part of Firecracker that a pager sees, without a guest: anonymous memory in two regions, a userfaultfd that watches it,
  * and the handshake. Instead of a guest, this process touches the memory and compares it with the image.
  *
- *     firecracker-mini SOCKET IMAGE [whole | halves | give-up | refused | silent | huge]
+ *     firecracker-mini SOCKET IMAGE [whole | halves | give-up | refused | silent | unwanted | huge]
  *
  * whole: everything is compared, written, and compared again. halves: one half is compared, a line is awaited on stdin, then
  * the other. give-up: as a balloon does, pages are given up, before and after they were touched, and must be zeros.
  * refused: hands over, and waits for the other end to close. silent: connects, says nothing, and stays until stdin ends.
+ * unwanted: connects 100 times, says nothing, and waits for the other end to close them all, counting what it says before.
  * huge: as whole, in pages of 2 MiB. */
 #include <errno.h>
 #include <fcntl.h>
@@ -175,14 +176,42 @@ static void behave(const struct vm *vm, const char *mode)
 		write_all(vm);
 }
 
+static size_t read_to_the_end(int socket)
+{
+	char bytes[1024];
+	size_t count = 0;
+	ssize_t n;
+
+	while ((n = read(socket, bytes, sizeof(bytes))) > 0)
+		count += (size_t)n;
+	need(n == 0 || errno == ECONNRESET, "read");
+	return count;
+}
+
+static void be_unwanted(const char *path)
+{
+	struct vm connections[100];
+	size_t said = 0;
+
+	for (size_t i = 0; i < 100; i++)
+		connect_to(&connections[i], path);
+	for (size_t i = 0; i < 100; i++)
+		said += read_to_the_end(connections[i].socket);
+	printf("unwanted: %zu bytes\n", said);
+}
+
 int main(int argc, char **argv)
 {
 	const char *mode = argc > 3 ? argv[3] : "whole";
 	struct vm vm = { 0 };
 
-	if (argc < 3 || argc > 4 || !strstr("whole halves give-up refused silent huge", mode)) {
-		fprintf(stderr, "Usage: firecracker-mini SOCKET IMAGE [whole | halves | give-up | refused | silent | huge]\n");
+	if (argc < 3 || argc > 4 || !strstr("whole halves give-up refused silent unwanted huge", mode)) {
+		fprintf(stderr, "Usage: firecracker-mini SOCKET IMAGE [whole | halves | give-up | refused | silent | unwanted | huge]\n");
 		return 2;
+	}
+	if (strcmp(mode, "unwanted") == 0) {
+		be_unwanted(argv[1]);
+		return 0;
 	}
 	vm.page_size = strcmp(mode, "huge") == 0 ? 2 << 20 : PAGE;
 	load_image(&vm, argv[2]);

@@ -90,6 +90,13 @@ static int admit(void *user, const struct gmem_channel_info *peer, struct gmem_u
 	return gmem_source_create(&ops, station, source);
 }
 
+static int meet(void *user, const struct gmem_channel_info *peer)
+{
+	struct station *station = user;
+
+	return station->meet(station, peer);
+}
+
 static void leave(void *user, struct gmem_uffd *uffd, int reason)
 {
 	struct gmem_uffd_info info = { .size = sizeof(info) };
@@ -118,6 +125,8 @@ void station_open(struct station *station, const struct address *address, uint32
 	struct gmem_server_ops ops = { .size = sizeof(ops), .admit = admit, .leave = leave, .release = release };
 	struct gmem_pager_create_opts how = { .size = sizeof(how), .threads = threads };
 
+	if (station->meet)
+		ops.meet = meet;
 	pthread_mutex_init(&station->lock, NULL);
 	pthread_cond_init(&station->changed, NULL);
 	if (gmem_pager_create(&station->pager, &how) || gmem_pager_start(station->pager) ||

@@ -34,6 +34,7 @@ struct station {
 	struct gmem_server *server;
 	int refuse;              /* what `admit` answers, if it is not 0 */
 	int (*admit)(struct station *station, const struct gmem_channel_info *peer); /* called first, if not NULL */
+	int (*meet)(struct station *station, const struct gmem_channel_info *peer);  /* NULL = nobody is asked */
 	uint64_t background;
 	pthread_mutex_t lock;    /* guards what follows */
 	pthread_cond_t changed;

@@ -148,10 +148,17 @@ static bool forward(const struct lazy *lazy, struct gmem_guard *guard)
 	return info.state == GMEM_GUARD_ATTACHED;
 }
 
+static int welcome(struct station *station, const struct gmem_channel_info *peer)
+{
+	(void)station;
+	(void)peer;
+	return 0;
+}
+
 static int hand_over(void *arg)
 {
 	struct gmem_guard_create_opts how = { .size = sizeof(how), .done = tell };
-	struct station station = { .refuse = 0 };
+	struct station station = { .meet = welcome };
 	struct gmem_guard *guard;
 	struct address address;
 	struct lazy lazy;

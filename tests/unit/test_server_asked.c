@@ -62,6 +62,57 @@ static void statistics_over_packets(void **state)
 	statistics_over(SOCK_SEQPACKET);
 }
 
+/* --- to let go ---------------------------------------------------------------------------------------------------------- */
+
+/* Of what has not come whole: it is told at once, and not when its time is over. */
+static void let_go_in_the_middle(void **state)
+{
+	struct gmem_channel_open_opts patient = { .size = sizeof(patient), .timeout_ns = GMEM_FOREVER };
+	struct gmem_server_create_opts opts = { .size = sizeof(opts), .channel = &patient };
+	struct gmemi_wire detach = { .type = GMEMI_WIRE_DETACH, .end = { .endpoint = 9 } }, answer;
+	struct address address = address_make(SOCK_STREAM);
+	struct speaker owner = { .socket = address_connect(&address) };
+	struct watched watched = watched_make(1);
+	struct station station = { .refuse = 0 };
+	unsigned char bytes[1024];
+
+	(void)state;
+	station_open(&station, &address, 1, &opts);
+	say_hello(&owner);
+	say_endpoint(&owner, watched.uffd, 0, 1, watched.length);
+	say(&owner, &detach, NULL);
+	assert_true(hear(owner.socket, bytes, sizeof(bytes), GMEMI_WIRE_ERROR, &answer) > 0);
+	assert_int_equal(answer.error.code, GMEMI_WIRE_FAILED);
+	assert_int_equal(recv(owner.socket, bytes, 1, 0), 0);
+	assert_int_equal(station_info(&station).broken, 1);
+	assert_int_equal(station.asked, 0);
+	close(owner.socket);
+	watched_end(&watched);
+	station_close(&station);
+	address_end(&address);
+}
+
+/* Whoever says no more in the middle of a message, but listens. */
+static void an_end_in_the_middle(void **state)
+{
+	struct address address = address_make(SOCK_STREAM);
+	struct speaker owner = { .socket = address_connect(&address) };
+	struct station station = { .refuse = 0 };
+	struct gmemi_wire answer;
+	unsigned char bytes[1024];
+
+	(void)state;
+	station_open(&station, &address, 1, NULL);
+	say_hello(&owner);
+	send_raw(owner.socket, "GMEM", 4, NULL, 0);
+	assert_int_equal(shutdown(owner.socket, SHUT_WR), 0);
+	assert_true(hear(owner.socket, bytes, sizeof(bytes), GMEMI_WIRE_ERROR, &answer) > 0);
+	assert_int_equal(answer.error.code, GMEMI_WIRE_BROKEN);
+	close(owner.socket);
+	station_close(&station);
+	address_end(&address);
+}
+
 /* --- arguments ---------------------------------------------------------------------------------------------------------- */
 
 static void not_with_firecracker(void **state)
@@ -91,6 +142,8 @@ static void arguments(void **state)
 static const struct gt_test tests[] = {
 	GT(statistics_over_a_stream, NEEDS),
 	GT(statistics_over_packets, NEEDS),
+	GT(let_go_in_the_middle, GT_NEEDS_UFFD),
+	GT(an_end_in_the_middle, 0),
 	GT(not_with_firecracker, NEEDS),
 	GT(arguments, 0),
 };
