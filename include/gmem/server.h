@@ -32,7 +32,7 @@ struct gmem_server_ops {
 	 * @param peer    who it is, valid during the call: pid and uid as the kernel has them of who connected, identity as it
 	 *                says
 	 * @param uffd    the endpoint, with its ranges; valid until `leave` returns
-	 * @param source  out: where its content comes from; the server's, which destroys it
+	 * @param source  out: where its content comes from; the server's from then on, which destroys it when `leave` has returned
 	 * @param opts    for gmem_pager_add(), preset to zeros: may be changed
 	 * @return 0, or a negative errno: nothing is taken, and `leave` is not called
 	 */
@@ -40,6 +40,9 @@ struct gmem_server_ops {
 		     struct gmem_pager_add_opts *opts);
 	/** A VM that was admitted is served no more: nothing reads its source and nothing touches its memory any more. In the
 	 * server's thread, or in gmem_server_destroy().
+	 *
+	 * Threads of the program that deliver late (gmem_source_deliver()) may use the source until this has returned, and have
+	 * to be done with it by then: the server destroys it next. What they deliver meanwhile goes to nobody (-ENOTCONN).
 	 *
 	 * @param user    as given to gmem_server_create()
 	 * @param uffd    the endpoint, valid until the return; gmem_uffd_query() still tells what was done

@@ -181,7 +181,8 @@ GMEM_API int gmem_source_read(struct gmem_source *source, uint64_t offset, uint6
  * ahead.
  *
  * Whole pages of what is filled, in any order, from any thread, in several threads at a time, also inside `read`. What nobody
- * waits for is left alone. The source may be given up meanwhile: `release` is then called here.
+ * waits for is left alone. The source may be given up during the call: `release` is then called here. The call has to begin before
+ * that, though: one that was handed to a server is there until `leave` has returned (gmem/server.h).
  *
  * @param source  the source
  * @param offset  bytes
@@ -189,8 +190,8 @@ GMEM_API int gmem_source_read(struct gmem_source *source, uint64_t offset, uint6
  * @param data    with GMEM_ANSWER_DATA `length` bytes, read in the call; else not looked at
  * @param answer  GMEM_ANSWER_DATA; GMEM_ANSWER_ZERO; or a negative errno for who waits for any of the range: -ENODATA nothing
  *                of it is here, -EAGAIN ask again for all of it that is pending
- * @return 0; -EINVAL a bad argument or answer; -ENOTCONN nobody uses the source yet; -ENOMEM; else the first failure of
- *         putting it where it is wanted. After a failure it may be delivered again.
+ * @return 0; -EINVAL a bad argument or answer; -ENOTCONN nobody uses the source yet, or any more; -ENOMEM; else the first
+ *         failure of putting it where it is wanted. After a failure it may be delivered again.
  *
  * @threads{any} @blocks{bounded} @kernel{none} @since{0.1}
  */
