@@ -180,9 +180,11 @@ GMEM_API int gmem_source_read(struct gmem_source *source, uint64_t offset, uint6
 /** Content that comes late, or unasked. It is put where it is wanted in the calling thread, which keeps a sender from running
  * ahead.
  *
- * Whole pages of what is filled, in any order, from any thread, in several threads at a time, also inside `read`. What nobody
- * waits for is left alone. The source may be given up during the call: `release` is then called here. The call has to begin before
- * that, though: one that was handed to a server is there until `leave` has returned (gmem/server.h).
+ * Whole pages of what is filled (the largest are `page_size` bytes of gmem_uffd_query()), in any order, from any thread, in several
+ * threads at a time, also inside `read`. What nobody waits for is left alone.
+ *
+ * The source may be given up during the call: `release` is then called here. The call has to begin before that, though: a source
+ * that was handed to a server is there until `leave` has returned (gmem/server.h).
  *
  * @param source  the source
  * @param offset  bytes
