@@ -45,7 +45,9 @@ struct gmem_server_ops {
 	 * to be done with it by then: the server destroys it next. What they deliver meanwhile goes to nobody (-ENOTCONN).
 	 *
 	 * @param user    as given to gmem_server_create()
-	 * @param uffd    the endpoint, valid until the return; gmem_uffd_query() still tells what was done
+	 * @param uffd    the endpoint, the one that `admit` was asked about, and all that says which VM it is: a program keeps
+	 *                what it knows of each in a table by that. Valid until the return; gmem_uffd_query() still tells what
+	 *                was done
 	 * @param reason  0 the VM has let go (gmem_guard_destroy()), or the program has (gmem_pager_finish(),
 	 *                gmem_pager_remove()); -ESRCH the VM has ended; -ENOTCONN it has closed its connection and lives (not
 	 *                with Firecracker's protocol, where that means nothing); -ESHUTDOWN the server is being destroyed; -EPROTO,
