@@ -159,7 +159,9 @@ void gmemi_watched_let_go(struct gmemi_watched *watched);
 struct gmemi_region *gmemi_region_enter(struct gmem_uffd *uffd, struct gmemi_watched *watched, uint64_t offset);
 /* The one that the owner has at this address. */
 struct gmemi_region *gmemi_region_enter_at(struct gmem_uffd *uffd, uint64_t hva);
-/* The same of one that is remembered: false = it is gone. */
+/* All of them in turn, each once, by their first views: begin with *address = 0; NULL = no more. */
+struct gmemi_region *gmemi_region_next(struct gmem_uffd *uffd, uint64_t *address);
+/* One that is remembered: false = it is gone. */
 static inline bool gmemi_region_reenter(struct gmemi_region *region)
 {
 	uint32_t busy = atomic_load(&region->busy);

@@ -203,6 +203,21 @@ struct gmemi_region *gmemi_region_enter_at(struct gmem_uffd *uffd, uint64_t hva)
 	return region;
 }
 
+struct gmemi_region *gmemi_region_next(struct gmem_uffd *uffd, uint64_t *address)
+{
+	struct gmemi_region *region = NULL;
+	struct gmemi_view *view;
+
+	pthread_mutex_lock(&uffd->index_lock);
+	while (!region && (view = gmemi_index_view(uffd, *address))) {
+		*address = view->hva + view->length;
+		if (view->region->views == view && gmemi_region_reenter(view->region))
+			region = view->region;
+	}
+	pthread_mutex_unlock(&uffd->index_lock);
+	return region;
+}
+
 void gmemi_region_release(struct gmemi_region *region)
 {
 	if (atomic_fetch_sub_explicit(&region->claims, 1, memory_order_acq_rel) > 1)

@@ -53,41 +53,39 @@ static uint64_t get(const _Atomic uint64_t *counter)
 	return atomic_load_explicit(counter, memory_order_relaxed);
 }
 
+/* What its regions have. */
+struct holdings {
+	uint64_t empty;     /* bytes */
+	uint64_t page_size; /* the largest */
+};
+
 /* Regions come and go meanwhile: the lock is held for one after the other. */
-uint64_t gmemi_uffd_remaining(struct gmem_uffd *uffd)
+static struct holdings look_at_regions(struct gmem_uffd *uffd)
 {
-	uint64_t bytes = 0, address = 0;
-	struct gmemi_view *view;
+	struct holdings all = { 0 };
+	struct gmemi_region *region;
+	uint64_t address = 0;
 
-	for (;;) {
-		struct gmemi_region *region = NULL;
-
-		pthread_mutex_lock(&uffd->index_lock);
-		view = gmemi_index_view(uffd, address);
-		if (view) {
-			region = view->region;
-			address = view->hva + view->length;
-			if (region->views != view ||
-			    atomic_load(&region->busy) & GMEMI_GONE) /* of several views the first counts */
-				region = NULL;
-			else
-				atomic_fetch_add(&region->busy, 1); /* so that its page map stays */
-		}
-		pthread_mutex_unlock(&uffd->index_lock);
-		if (!view)
-			return bytes;
-		if (!region)
-			continue;
-		bytes += region->page_size *
-			 gmemi_pagemap_count_empty(region->map, region->map_first, gmemi_region_pages(region, region->length));
+	while ((region = gmemi_region_next(uffd, &address))) {
+		all.empty += region->page_size * gmemi_pagemap_count_empty(region->map, region->map_first,
+									   gmemi_region_pages(region, region->length));
+		if (region->page_size > all.page_size)
+			all.page_size = region->page_size;
 		gmemi_region_leave(region);
 	}
+	return all;
+}
+
+uint64_t gmemi_uffd_remaining(struct gmem_uffd *uffd)
+{
+	return look_at_regions(uffd).empty;
 }
 
 int gmem_uffd_query(const struct gmem_uffd *uffd, struct gmem_uffd_info *info)
 {
 	const struct gmemi_fault_counters *c;
 	struct gmem_uffd_info now;
+	struct holdings all;
 	int r;
 
 	GMEMI_CALL();
@@ -97,11 +95,12 @@ int gmem_uffd_query(const struct gmem_uffd *uffd, struct gmem_uffd_info *info)
 	if (r < 0)
 		return r;
 	c = &uffd->counters;
+	all = look_at_regions((struct gmem_uffd *)(uintptr_t)uffd);
 	now = (struct gmem_uffd_info){
 		.flags = flags_of(uffd),
 		.ranges = get(&uffd->ranges),
 		.length = get(&uffd->length),
-		.remaining = gmemi_uffd_remaining((struct gmem_uffd *)(uintptr_t)uffd),
+		.remaining = all.empty,
 		.faults = get(&c->missing) + get(&c->minor),
 		.missing = get(&c->missing),
 		.minor = get(&c->minor),
@@ -118,6 +117,7 @@ int gmem_uffd_query(const struct gmem_uffd *uffd, struct gmem_uffd_info *info)
 		.bytes = get(&c->bytes),
 		.pending = get(&c->pending),
 		.throttled = get(&c->throttled),
+		.page_size = all.page_size,
 	};
 	for (uint32_t i = 0; i < GMEM_LATENCY_BUCKETS; i++)
 		now.latency[i] = get(&c->latency[i]);

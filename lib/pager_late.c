@@ -242,25 +242,6 @@ static int deliver_to(struct delivery *d, int answer)
 	return r;
 }
 
-/* The regions of the endpoint in turn, each once, entered: the first whose view lies at or behind *address and is its region's
- * first. */
-static struct gmemi_region *next_region(struct gmem_uffd *uffd, uint64_t *address)
-{
-	struct gmemi_region *region = NULL;
-	struct gmemi_view *view;
-
-	pthread_mutex_lock(&uffd->index_lock);
-	while (!region && (view = gmemi_index_view(uffd, *address))) {
-		*address = view->hva + view->length;
-		if (view->region->views == view && !(atomic_load(&view->region->busy) & GMEMI_GONE)) {
-			region = view->region;
-			atomic_fetch_add(&region->busy, 1);
-		}
-	}
-	pthread_mutex_unlock(&uffd->index_lock);
-	return region;
-}
-
 static int deliver_to_region(struct gmemi_endpoint *endpoint, struct gmemi_region *region, uint64_t content, uint64_t length,
 			     const unsigned char *data, int answer)
 {
@@ -282,7 +263,7 @@ static int deliver_to_regions(struct gmemi_endpoint *endpoint, uint64_t offset, 
 	uint64_t address = 0;
 	int r = 0;
 
-	while ((region = next_region(endpoint->uffd, &address))) {
+	while ((region = gmemi_region_next(endpoint->uffd, &address))) {
 		int result = deliver_to_region(endpoint, region, offset, length, data, answer);
 
 		gmemi_region_leave(region);

@@ -33,6 +33,7 @@ struct gmemi_visitor {
 	struct gmem_server *server;
 	struct gmem_channel *channel; /* NULL = its connection is closed */
 	struct gmem_uffd *uffd;       /* NULL = it has not come */
+	struct gmem_source *source;   /* NULL = it was not admitted; kept until `leave` has returned */
 	enum gmemi_visitor_state state;
 	_Atomic uint64_t *counter; /* of the server's, in which it is counted until it is freed */
 	int reason;

@@ -164,6 +164,19 @@ static bool has_ended(struct gmemi_visitor *visitor)
 	return ended;
 }
 
+/* The source goes after that: threads of the program may deliver by it until it has been told. */
+static void take_leave(struct gmemi_visitor *visitor, int reason)
+{
+	struct gmem_server *server = visitor->server;
+
+	visitor->state = GMEMI_VISITOR_GONE;
+	atomic_fetch_add(&server->left, 1);
+	if (server->ops.leave)
+		server->ops.leave(server->user, visitor->uffd, reason);
+	gmem_source_destroy(visitor->source);
+	visitor->source = NULL;
+}
+
 /* So that its guard knows that another pager may take over. A peer that does not read it is no reason to wait. */
 static void say_release(struct gmemi_visitor *visitor)
 {
@@ -180,8 +193,6 @@ static void say_release(struct gmemi_visitor *visitor)
 
 void gmemi_visitor_take_end(struct gmemi_visitor *visitor)
 {
-	struct gmem_server *server = visitor->server;
-
 	if (visitor->state != GMEMI_VISITOR_SERVED && visitor->state != GMEMI_VISITOR_LEAVING)
 		return;
 	if (!has_ended(visitor))
@@ -191,17 +202,16 @@ void gmemi_visitor_take_end(struct gmemi_visitor *visitor)
 	visitor->state = GMEMI_VISITOR_GONE;
 	gmemi_visitor_tell(visitor);
 	say_release(visitor);
-	atomic_fetch_add(&server->left, 1);
-	if (server->ops.leave)
-		server->ops.leave(server->user, visitor->uffd, visitor->reason);
+	take_leave(visitor, visitor->reason);
 }
 
 /* --- handshake ---------------------------------------------------------------------------------------------------------- */
 
-static int ask_program(struct gmemi_visitor *visitor, struct gmem_source **source, struct gmem_pager_add_opts *opts)
+static int ask_program(struct gmemi_visitor *visitor, struct gmem_pager_add_opts *opts)
 {
 	struct gmem_channel_info peer = { .size = sizeof(peer) };
 	struct gmem_server *server = visitor->server;
+	struct gmem_source *source = NULL;
 	int r;
 
 	if (atomic_load(&server->vms) >= server->max_vms)
@@ -209,19 +219,20 @@ static int ask_program(struct gmemi_visitor *visitor, struct gmem_source **sourc
 	r = gmem_channel_query(visitor->channel, &peer);
 	if (r < 0)
 		return r;
-	r = server->ops.admit(server->user, &peer, visitor->uffd, source, opts);
-	if (r == 0)
-		return *source ? 0 : gmemi_refuse(-EINVAL, "the VM was admitted without a source");
-	return gmemi_refuse(r < 0 ? r : -ECANCELED, "the VM is not admitted");
+	r = server->ops.admit(server->user, &peer, visitor->uffd, &source, opts);
+	if (r != 0)
+		return gmemi_refuse(r < 0 ? r : -ECANCELED, "the VM is not admitted");
+	visitor->source = source;
+	return source ? 0 : gmemi_refuse(-EINVAL, "the VM was admitted without a source");
 }
 
 /* Whoever waited while its pager before had gone asks again. */
-static int begin_service(struct gmemi_visitor *visitor, struct gmem_source *source, const struct gmem_pager_add_opts *opts)
+static int begin_service(struct gmemi_visitor *visitor, const struct gmem_pager_add_opts *opts)
 {
 	int r = gmemi_opts_flags(opts->flags, 0, "opts->flags");
 
 	if (r == 0)
-		r = gmemi_pager_add(visitor->server->pager, visitor->uffd, source, opts, &visitor->watch);
+		r = gmemi_pager_add(visitor->server->pager, visitor->uffd, visitor->source, opts, &visitor->watch);
 	if (r < 0)
 		return r;
 	gmemi_uffd_wake_all(visitor->uffd);
@@ -231,21 +242,15 @@ static int begin_service(struct gmemi_visitor *visitor, struct gmem_source *sour
 /* Admitted, and the pager cannot serve it. */
 static void fail(struct gmemi_visitor *visitor, int code)
 {
-	struct gmem_server *server = visitor->server;
-
-	visitor->state = GMEMI_VISITOR_GONE;
 	(void)gmemi_channel_break(visitor->channel, code);
-	atomic_fetch_add(&server->left, 1);
-	if (server->ops.leave)
-		server->ops.leave(server->user, visitor->uffd, code);
+	take_leave(visitor, code);
 }
 
-static void serve(struct gmemi_visitor *visitor, struct gmem_source *source, const struct gmem_pager_add_opts *opts)
+static void serve(struct gmemi_visitor *visitor, const struct gmem_pager_add_opts *opts)
 {
 	struct gmem_server *server = visitor->server;
-	int r = begin_service(visitor, source, opts);
+	int r = begin_service(visitor, opts);
 
-	gmem_source_destroy(source);
 	atomic_fetch_add(&server->admitted, 1);
 	atomic_fetch_add(&server->vms, 1);
 	atomic_fetch_sub(visitor->counter, 1);
@@ -263,13 +268,12 @@ static void serve(struct gmemi_visitor *visitor, struct gmem_source *source, con
 static void arrive(struct gmemi_visitor *visitor)
 {
 	struct gmem_pager_add_opts opts = { .size = sizeof(opts) };
-	struct gmem_source *source = NULL;
 	int r;
 
 	visitor->endpoint = visitor->channel->build.endpoint;
-	r = ask_program(visitor, &source, &opts);
+	r = ask_program(visitor, &opts);
 	if (r == 0) {
-		serve(visitor, source, &opts);
+		serve(visitor, &opts);
 		return;
 	}
 	turn_away(visitor, &visitor->server->refused);

@@ -115,7 +115,7 @@ int gmemi_source_deliver(struct gmem_source *source, uint64_t offset, uint64_t l
 	}
 	end(source, &delivery);
 	if (result == -ENOTCONN)
-		return gmemi_refuse(result, "nobody uses the source yet");
+		return gmemi_refuse(result, "nobody uses the source, yet or any more");
 	if (result < 0)
 		gmemi_sentence_give(&sentence);
 	return result;

@@ -6,6 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* The page map of so much takes 64 MiB here, and time, while the VM pays nothing: its file may have nothing in it. */
+#define MAX_BYTES (UINT64_C(1) << 40)
+
 static const char usage[] = "Usage: gmem-pager --socket PATH --source SOURCE... [OPTION]...\n"
 			    "       gmem-pager --status [--json] --socket PATH | --control PATH\n"
 			    "Fills the memory of virtual machines on demand: Firecracker's, or any that uses libgmem.\n"
@@ -29,7 +32,7 @@ static const char usage[] = "Usage: gmem-pager --socket PATH --source SOURCE... 
 			    "      --handshake TIME     a VM has to say who it is (5s)\n"
 			    "      --max-vms N          at a time (1024)\n"
 			    "      --max-ranges N       of one VM (4096)\n"
-			    "      --max-bytes SIZE     of one VM (16T)\n"
+			    "      --max-bytes SIZE     of one VM (1T)\n"
 			    "      --max-memories N     files that one VM brings (64)\n"
 			    "      --max-faults N       of one VM in a second (no limit)\n"
 			    "      --control PATH       where --status asks; the default: that of --socket, with\n"
@@ -310,7 +313,7 @@ bool pager_parse(int argc, char **argv, struct pager_request *request, int *stat
 	int option;
 
 	make_options(options);
-	*request = (struct pager_request){ .mode = 0600 };
+	*request = (struct pager_request){ .mode = 0600, .max_bytes = MAX_BYTES };
 	*status = PAGER_EXIT_USAGE;
 	opterr = 0;
 	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {

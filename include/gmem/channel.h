@@ -35,7 +35,8 @@ enum gmem_protocol {
 struct gmem_channel_open_opts {
 	uint64_t size;        /**< sizeof(struct gmem_channel_open_opts) */
 	uint64_t flags;       /**< none yet: 0 */
-	uint64_t timeout_ns;  /**< how long a handshake may take, from opening or its first byte on; 0 = 5 s; GMEM_FOREVER */
+	uint64_t timeout_ns;  /**< that a handshake, or a message behind it, may take, from opening or its first byte on;
+				   0 = 5 s; GMEM_FOREVER */
 	uint64_t max_length;  /**< bytes of memory that one endpoint may bring, 0 = 16 TiB */
 	const char *identity; /**< said to the peer: printable ASCII, 255 bytes at most, copied; NULL = "" */
 	uint32_t protocol;    /**< enum gmem_protocol */

@@ -122,6 +122,7 @@ struct gmem_uffd_info {
 	uint64_t p999;          /**< ... of 99.9 %; all four to the next bucket up */
 	uint64_t latency[GMEM_LATENCY_BUCKETS]; /**< how many took less than 256 ns * 2^(n/2), and not less than n - 1 says */
 	uint64_t throttled;     /**< how often events were not read for a while, since as many had come as may (by a pager) */
+	uint64_t page_size;     /**< bytes of a page, the largest of its regions now; 0 = it watches nothing */
 };
 
 /** Makes a userfault endpoint of this process.

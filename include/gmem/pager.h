@@ -78,7 +78,7 @@ struct gmem_pager_create_opts {
 	void *user;             /**< for `event` */
 	uint32_t cpu_words;     /**< words at `cpus` */
 	uint32_t threads;       /**< that gmem_pager_start() makes, 64 at most, 0 = 1; more are made, up to as many for each source,
-				   while sources block */
+				   while sources block: those stay, and serve, until gmem_pager_stop() */
 	uint32_t around_mode;   /**< enum gmem_around */
 	uint32_t reserved;      /**< must be 0 */
 };

@@ -32,9 +32,7 @@ struct gmem_server_ops {
 	 * @param peer    who it is, valid during the call: pid and uid as the kernel has them of who connected, identity as it
 	 *                says
 	 * @param uffd    the endpoint, with its ranges; valid until `leave` returns
-	 * @param source  out: where its content comes from; the server's, which destroys it before `leave` is called, in any
-	 *                thread: whoever delivers late keeps a source of its own until `leave`, and gives an overlay of that
-	 *                one layer here
+	 * @param source  out: where its content comes from; the server's from then on, which destroys it when `leave` has returned
 	 * @param opts    for gmem_pager_add(), preset to zeros: may be changed
 	 * @return 0, or a negative errno: nothing is taken, and `leave` is not called
 	 */
@@ -43,8 +41,13 @@ struct gmem_server_ops {
 	/** A VM that was admitted is served no more: nothing reads its source and nothing touches its memory any more. In the
 	 * server's thread, or in gmem_server_destroy().
 	 *
+	 * Threads of the program that deliver late (gmem_source_deliver()) may use the source until this has returned, and have
+	 * to be done with it by then: the server destroys it next. What they deliver meanwhile goes to nobody (-ENOTCONN).
+	 *
 	 * @param user    as given to gmem_server_create()
-	 * @param uffd    the endpoint, valid until the return; gmem_uffd_query() still tells what was done
+	 * @param uffd    the endpoint, the one that `admit` was asked about, and all that says which VM it is: a program keeps
+	 *                what it knows of each in a table by that. Valid until the return; gmem_uffd_query() still tells what
+	 *                was done
 	 * @param reason  0 the VM has let go (gmem_guard_destroy()), or the program has (gmem_pager_finish(),
 	 *                gmem_pager_remove()); -ESRCH the VM has ended; -ENOTCONN it has closed its connection and lives (not
 	 *                with Firecracker's protocol, where that means nothing); -ESHUTDOWN the server is being destroyed; -EPIPE it

@@ -182,8 +182,11 @@ GMEM_API int gmem_source_read(struct gmem_source *source, uint64_t offset, uint6
 /** Content that comes late, or unasked. It is put where it is wanted in the calling thread, which keeps a sender from running
  * ahead.
  *
- * Whole pages of what is filled, in any order, from any thread, in several threads at a time, also inside `read`. What nobody
- * waits for is left alone. The source may be given up meanwhile: `release` is then called here.
+ * Whole pages of what is filled (the largest are `page_size` bytes of gmem_uffd_query()), in any order, from any thread, in several
+ * threads at a time, also inside `read`. What nobody waits for is left alone.
+ *
+ * The source may be given up during the call: `release` is then called here. The call has to begin before that, though: a source
+ * that was handed to a server is there until `leave` has returned (gmem/server.h).
  *
  * @param source  the source
  * @param offset  bytes
@@ -191,8 +194,8 @@ GMEM_API int gmem_source_read(struct gmem_source *source, uint64_t offset, uint6
  * @param data    with GMEM_ANSWER_DATA `length` bytes, read in the call; else not looked at
  * @param answer  GMEM_ANSWER_DATA; GMEM_ANSWER_ZERO; or a negative errno for who waits for any of the range: -ENODATA nothing
  *                of it is here, -EAGAIN ask again for all of it that is pending
- * @return 0; -EINVAL a bad argument or answer; -ENOTCONN nobody uses the source yet; -ENOMEM; else the first failure of
- *         putting it where it is wanted. After a failure it may be delivered again.
+ * @return 0; -EINVAL a bad argument or answer; -ENOTCONN nobody uses the source yet, or any more; -ENOMEM; else the first
+ *         failure of putting it where it is wanted. After a failure it may be delivered again.
  *
  * @threads{any} @blocks{bounded} @kernel{none} @since{0.1}
  */

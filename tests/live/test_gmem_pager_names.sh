@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # gmem-pager, and the files that it opens for a VM by its name or user: below the root, and no others, whatever a VM says that it
-# is called. An argument runs only the tests whose name contains it.
+# is called; and how large it may say that it is. An argument runs only the tests whose name contains it.
 . "$(dirname "$0")/gmem-pager.sh"
 
 # What comes of a name must be a regular file below the root, and nothing else.
@@ -63,11 +63,11 @@ make_root() {
     done
 }
 
-# introduce FORMAT: a VM with the name that printf makes of it.
+# introduce FORMAT [BYTES]: a VM with the name that printf makes of it, which says that it has so much.
 introduce() {
     # shellcheck disable=SC2059
     printf "$1" >"$dir/name"
-    expect 0 "$PAGER_TOOLS/introduce" "$socket" "$dir/name" "$outside" "$root" "$root/x"
+    expect 0 "$PAGER_TOOLS/introduce" "$socket" "$dir/name" "${2:-4096}" "$outside" "$root" "$root/x"
 }
 
 introduced() {
@@ -152,7 +152,23 @@ names_of_users_count_more() {
     stop 0
 }
 
+# Before anything is made for it.
+more_than_the_default() {
+    make_root
+    start --root "$root" --source file:%i.mem
+    introduce one 1099511627776
+    says out '^served: inside$'
+    introduce one 1099511631872
+    says out '^refused: .* 1 regions and 0x10000001000 bytes: more than are allowed'
+    stop 0
+    rm "$dir/events" "$dir/notify"
+    start --root "$root" --source file:%i.mem --max-bytes 2T
+    introduce one 1099511631872
+    says out '^served: inside$'
+    stop 0
+}
+
 tests='names_become_files nothing_leads_out no_name_no_file user_in_the_path texts_that_are_none texts_that_are_no_names
-    names_lead_nowhere_else names_as_directories names_of_users_count_more'
+    names_lead_nowhere_else names_as_directories names_of_users_count_more more_than_the_default'
 
 run_tests "$@"

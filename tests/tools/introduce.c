@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* A VM of libgmem's own protocol, with one page, that says any name at all, and looks on at what its pager opens for it.
  *
- *     introduce SOCKET NAME-FILE DIRECTORY...
+ *     introduce SOCKET NAME-FILE BYTES DIRECTORY...
  *
- * The content of NAME-FILE is the name. Prints "served: " and the first word of the page, or "refused: " and the pager's
- * sentence; then "opened: " and the name of each file that somebody has opened in one of the directories meanwhile. */
+ * The content of NAME-FILE is the name, and BYTES is how much memory it says it has. Prints "served: " and the first word of
+ * the page, or "refused: " and the pager's sentence; then "opened: " and the name of each file that somebody has opened in one
+ * of the directories meanwhile. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
@@ -78,9 +79,9 @@ static void say_name(const char *name, uint32_t length)
 	send_bytes(bytes, size + length, -1);
 }
 
-static void say_page(const unsigned char *page, int uffd)
+static void say_page(const unsigned char *page, int uffd, uint64_t claimed)
 {
-	struct gmemi_wire endpoint = { .type = GMEMI_WIRE_ENDPOINT, .fds = 1, .endpoint = { .regions = 1, .length = PAGE } };
+	struct gmemi_wire endpoint = { .type = GMEMI_WIRE_ENDPOINT, .fds = 1, .endpoint = { .regions = 1, .length = claimed } };
 	struct gmemi_wire_region region = { .memory = GMEMI_WIRE_NONE, .strategy = GMEMI_WIRE_COPY, .length = PAGE,
 					    .gpa = UINT64_MAX, .page_size = PAGE };
 	struct gmemi_wire regions = { .type = GMEMI_WIRE_REGIONS, .items = &region, .item_count = 1 };
@@ -187,14 +188,14 @@ int main(int argc, char **argv)
 	uint32_t length;
 	int watch;
 
-	if (argc < 3)
+	if (argc < 4)
 		return 2;
 	need(page != MAP_FAILED, "mmap");
 	length = read_name(argv[2], name);
 	connect_to(argv[1]);
-	watch = watch_directories(argv + 3);
+	watch = watch_directories(argv + 4);
 	say_name(name, length);
-	say_page(page, watch_page(page));
+	say_page(page, watch_page(page), strtoull(argv[3], NULL, 10));
 	wire = answer();
 	if (wire.type == GMEMI_WIRE_READY)
 		printf("served: %.*s\n", (int)strcspn((const char *)page, " \n"), page);

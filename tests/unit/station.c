@@ -97,6 +97,19 @@ static int meet(void *user, const struct gmem_channel_info *peer)
 	return station->meet(station, peer);
 }
 
+int station_let_slow_wait(struct station *station, const struct gmem_channel_info *peer)
+{
+	if (strcmp(peer->identity, "slow") != 0)
+		return 0;
+	pthread_mutex_lock(&station->lock);
+	station->holding++;
+	pthread_cond_broadcast(&station->changed);
+	while (!station->open)
+		pthread_cond_wait(&station->changed, &station->lock);
+	pthread_mutex_unlock(&station->lock);
+	return -ENOENT;
+}
+
 static void leave(void *user, struct gmem_uffd *uffd, int reason)
 {
 	struct gmem_uffd_info info = { .size = sizeof(info) };

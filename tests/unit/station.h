@@ -43,7 +43,7 @@ struct station {
 	int answer;              /* of the source, if it is not 0 */
 	uint32_t held;           /* 1 = a source does not answer, until it is 0 */
 	uint32_t holding;        /* threads that wait for that, or for the next */
-	uint32_t open;           /* 1 = a test's own `admit` need not wait */
+	uint32_t open;           /* 1 = nobody waits in `admit` any more */
 };
 
 /* Content is content_at() everywhere. Begins to serve. */
@@ -62,6 +62,8 @@ void station_hold(struct station *station, uint32_t on);
 void station_answer(struct station *station, int answer);
 /* From now on there is no `admit` of the test's. */
 void station_admit_all(struct station *station);
+/* An `admit`: a VM by the name "slow" waits until the gate is open, and is refused then. */
+int station_let_slow_wait(struct station *station, const struct gmem_channel_info *peer);
 void station_open_gate(struct station *station);
 void station_await_holding(struct station *station, uint32_t count);
 

@@ -228,8 +228,37 @@ static void an_idle_channel_has_no_room(void **state)
 	line_end(&line);
 }
 
+/* After the handshake there is time for each message from its first byte on, and none is needed before that. */
+static void a_message_that_stops(void **state)
+{
+	struct line line = line_make(SOCK_STREAM, NULL);
+	struct speaker speaker = { .socket = line.far };
+	struct watched w = watched_make(1);
+	struct gmem_uffd *uffd, *none = NULL;
+	struct gmemi_wire error;
+
+	(void)state;
+	say_hello(&speaker);
+	say_endpoint(&speaker, w.uffd, 0, 1, w.length);
+	say_region(&speaker, (uintptr_t)w.at, w.length, 0);
+	say_ready(&speaker);
+	uffd = line_take(&line);
+	line.channel->timeout_ns = 20000000; /* from now on, so that no slow machine misses the first */
+	assert_int_equal(gmem_channel_recv(line.channel, line.vm, &none), -EAGAIN);
+	assert_int_equal(line.channel->deadline, UINT64_MAX);
+	say_region(&speaker, (uintptr_t)w.at + w.length, w.length, w.length);
+	send_raw(line.far, "GMEM", 4, NULL, 0);
+	line_refuses(&line, -ETIMEDOUT, "not complete");
+	(void)hear(line.far, bytes, sizeof(bytes), GMEMI_WIRE_ERROR, &error);
+	assert_int_equal(error.error.code, GMEMI_WIRE_FAILED);
+	assert_int_equal(recv(line.far, bytes, sizeof(bytes), 0), 0);
+	gmem_uffd_destroy(uffd);
+	watched_end(&w);
+	line_end(&line);
+}
+
 static const struct gt_test tests[] = {
-	GT(an_idle_channel_has_no_room, GT_NEEDS_UFFD),
+	GT(an_idle_channel_has_no_room, GT_NEEDS_UFFD),     GT(a_message_that_stops, GT_NEEDS_UFFD),
 	GT(messages_are_passed_on, GT_NEEDS_UFFD),          GT(who_hears_them_may_refuse, GT_NEEDS_NOTHING),
 	GT(they_are_for_nobody, GT_NEEDS_NOTHING),          GT(answers_that_find_no_room, GT_NEEDS_NOTHING),
 	GT(a_peer_that_reads_no_answers, GT_NEEDS_NOTHING),

@@ -290,6 +290,37 @@ static void many_ranges_of_a_peer(void **state)
 	peer_end(&peer);
 }
 
+/* What a late answer has to be whole pages of. */
+static void pages_of_two_sizes(void **state)
+{
+	const uint64_t large = UINT64_C(2) << 20, offset = UINT64_C(1) << 30;
+	struct gmem_uffd_register_opts opts = { .size = sizeof(opts), .flags = GMEM_REGISTER_BY_PEER, .gpa = UINT64_MAX };
+	struct peer peer = make(2 * large / page());
+	unsigned char *content = malloc(large);
+	uint64_t before, small;
+
+	(void)state;
+	assert_non_null(content);
+	memset(content, 1, large);
+	before = -(uint64_t)(uintptr_t)peer.at % large;
+	small = before ? 0 : large / peer.page;
+	opts.hva = (uintptr_t)peer.at + before;
+	opts.page_size = large;
+	assert_int_equal(counted(peer.uffd).page_size, 0);
+	peer_watch(&peer, small, 1);
+	assert_int_equal(counted(peer.uffd).page_size, peer.page);
+	assert_int_equal(gmem_uffd_register(peer.uffd, NULL, offset, large, &opts), 0);
+	assert_int_equal(counted(peer.uffd).page_size, large);
+	assert_int_equal(gmem_uffd_resolve(peer.uffd, NULL, offset, large, GMEM_RESOLVE_DATA, content, NULL), 0);
+	assert_int_equal(gmem_uffd_unregister(peer.uffd, NULL, offset, large), 0);
+	assert_int_equal(counted(peer.uffd).page_size, peer.page);
+	assert_int_equal(resolve(&peer, small, 1, GMEM_RESOLVE_DATA), 0);
+	assert_int_equal(gmem_uffd_unregister(peer.uffd, NULL, small * peer.page, peer.page), 0);
+	assert_int_equal(counted(peer.uffd).page_size, 0);
+	free(content);
+	peer_end(&peer);
+}
+
 static void many_ranges_of_a_memory(void **state)
 {
 	struct lazy lazy = make_lazy(GMEM_BACKING_MEMFD, RANGES);
@@ -326,6 +357,7 @@ static const struct gt_test tests[] = {
 	GT(reading_never_blocks, GT_NEEDS_UFFD),
 	GT(its_end, GT_NEEDS_UFFD),
 	GT(its_memory_goes_to_another_endpoint, GT_NEEDS_UFFD),
+	GT(pages_of_two_sizes, GT_NEEDS_UFFD),
 	GT(many_ranges_of_a_peer, GT_NEEDS_UFFD),
 	GT(many_ranges_of_a_memory, GT_NEEDS_UFFD_MINOR),
 };

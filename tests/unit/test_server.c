@@ -277,19 +277,6 @@ static void peers_out_of_time(void **state)
 	address_end(&address);
 }
 
-static int wait_in_admit(struct station *station, const struct gmem_channel_info *peer)
-{
-	if (strcmp(peer->identity, "slow") != 0)
-		return 0;
-	pthread_mutex_lock(&station->lock);
-	station->holding++;
-	pthread_cond_broadcast(&station->changed);
-	while (!station->open)
-		pthread_cond_wait(&station->changed, &station->lock);
-	pthread_mutex_unlock(&station->lock);
-	return -ENOENT;
-}
-
 /* Faults of others go on. */
 static void a_program_that_takes_its_time(void **state)
 {
@@ -301,7 +288,7 @@ static void a_program_that_takes_its_time(void **state)
 	begin(&s, &quick);
 	slow.identity = "slow";
 	other = vm_make(&s.address, &slow);
-	s.station.admit = wait_in_admit;
+	s.station.admit = station_let_slow_wait;
 	attach(&s);
 	vm_tell(&other, VM_ATTACH, 0, 0);
 	station_await_holding(&s.station, 1);
@@ -311,64 +298,6 @@ static void a_program_that_takes_its_time(void **state)
 	vm_end(&s.vm);
 	vm_end(&other);
 	end_server(&s);
-}
-
-/* --- who comes too late ------------------------------------------------------------------------------------------------- */
-
-/* A handshake that has begun goes on; who is not accepted yet waits for the next server on that socket. */
-static void no_more_are_accepted(void **state)
-{
-	struct gmem_server_create_opts one = { .size = sizeof(one), .max_handshakes = 1 };
-	struct vm_spec spec = NATIVE;
-	struct address address = address_make(SOCK_STREAM);
-	struct station station = { .admit = wait_in_admit }, next = { .refuse = 0 };
-	struct vm served, slow, late;
-
-	(void)state;
-	served = vm_make(&address, &spec);
-	late = vm_make(&address, &spec);
-	spec.identity = "slow";
-	slow = vm_make(&address, &spec);
-	station_open(&station, &address, 1, &one);
-	assert_int_equal(vm_do(&served, VM_ATTACH, 0, 0), 0);
-	vm_tell(&slow, VM_ATTACH, 0, 0);
-	station_await_holding(&station, 1);
-	vm_tell(&late, VM_ATTACH, 0, 0);
-	assert_int_equal(gmem_server_stop_accepting(station.server), 0);
-	assert_int_equal(gmem_server_stop_accepting(station.server), 0);
-	station_open_gate(&station);
-	assert_int_equal(vm_answer(&slow), -EPROTO); /* by `admit` */
-	assert_int_equal(vm_do(&served, VM_CHECK, 0, PAGES), 0);
-	station_open(&next, &address, 1, NULL);
-	assert_int_equal(vm_answer(&late), 0);
-	assert_int_equal(vm_do(&late, VM_CHECK, 0, PAGES), 0);
-	assert_int_equal(station_info(&station).admitted, 1);
-	assert_int_equal(station_info(&next).admitted, 1);
-	vm_end(&served);
-	vm_end(&slow);
-	vm_end(&late);
-	station_close(&station);
-	station_close(&next);
-	address_end(&address);
-}
-
-static void refused_when_all_have_closed_it(void **state)
-{
-	struct vm_spec spec = NATIVE;
-	struct address address = address_make(SOCK_STREAM);
-	struct station station = { .refuse = 0 };
-	struct vm vm = vm_make(&address, &spec), late = vm_make(&address, &spec);
-
-	(void)state;
-	station_open(&station, &address, 1, NULL);
-	assert_int_equal(vm_do(&vm, VM_ATTACH, 0, 0), 0);
-	assert_int_equal(gmem_server_stop_accepting(station.server), 0);
-	address_end(&address);
-	assert_int_equal(vm_do(&late, VM_ATTACH, 0, 0), -ECONNREFUSED);
-	assert_int_equal(vm_do(&vm, VM_CHECK, 0, PAGES), 0);
-	vm_end(&vm);
-	vm_end(&late);
-	station_close(&station);
 }
 
 /* --- ranges that come and go -------------------------------------------------------------------------------------------- */
@@ -507,8 +436,6 @@ static const struct gt_test tests[] = {
 	GT(stalled_peers, NEEDS),
 	GT(peers_out_of_time, 0),
 	GT(a_program_that_takes_its_time, NEEDS),
-	GT(no_more_are_accepted, NEEDS),
-	GT(refused_when_all_have_closed_it, NEEDS),
 	GT(arguments, 0),
 	GT(a_server_in_a_child, NEEDS),
 	GT(a_source_that_holds_up, NEEDS),
