@@ -3,8 +3,11 @@
  * the truth. */
 #include "fault_job.h"
 
+#include <sys/mman.h>
+
 #include "err.h"
 #include "range.h"
+#include "sys.h"
 
 static void mark_filled(const struct gmemi_job *job, size_t page, size_t pages)
 {
@@ -16,15 +19,12 @@ static size_t pages_of(const struct gmemi_job *job, uint64_t bytes)
 	return (size_t)gmemi_region_pages(job->region, bytes);
 }
 
-/* Huge pages cannot be made of nothing: the file gets them, where it has none, and whoever waits finds them there. */
+/* The file gets them, where it has none, and whoever waits finds them there. */
 static int zeros_by_file(struct gmemi_job *job, size_t page, size_t pages, size_t *did)
 {
-	int r;
+	int r = gmemi_job_allocate(job, page, pages);
 
 	*did = 0;
-	if (!gmemi_job_memory(job))
-		return gmemi_refuse(-EOPNOTSUPP, "no way to make huge pages of zeros of memory without a file here");
-	r = gmemi_job_allocate(job, page, pages);
 	if (r < 0)
 		return r;
 	mark_filled(job, page, pages);
@@ -34,8 +34,9 @@ static int zeros_by_file(struct gmemi_job *job, size_t page, size_t pages, size_
 	return 0;
 }
 
-/* data NULL = zeros. *there pages of *did were there. */
-static int make(struct gmemi_job *job, size_t page, size_t pages, const unsigned char *data, size_t *did, size_t *there)
+/* data NULL = zeros, if the kernel can make those; zero: so is what the data holds. *there pages of *did were there. */
+static int make_of(struct gmemi_job *job, size_t page, size_t pages, const unsigned char *data, bool zero, size_t *did,
+		   size_t *there)
 {
 	struct gmemi_fault_counters *c = &job->uffd->counters;
 	uint64_t bytes, bytes_there;
@@ -45,14 +46,44 @@ static int make(struct gmemi_job *job, size_t page, size_t pages, const unsigned
 	*did = pages_of(job, bytes);
 	*there = pages_of(job, bytes_there);
 	gmemi_count(&c->duplicate, *there);
-	gmemi_count(data ? &c->filled : &c->zeroed, *did - *there);
-	if (data)
+	gmemi_count(zero ? &c->zeroed : &c->filled, *did - *there);
+	if (!zero)
 		gmemi_count(&c->bytes, bytes - bytes_there);
 	mark_filled(job, page, *did);
 	if (r != -ENOENT)
 		return r;
 	*did += 1; /* unmapped by its owner: as it was */
 	return 0;
+}
+
+static int make(struct gmemi_job *job, size_t page, size_t pages, const unsigned char *data, size_t *did)
+{
+	size_t there;
+
+	return make_of(job, page, pages, data, !data, did, &there);
+}
+
+/* One: a mapping that nobody has written is zeros, and costs no memory. */
+static int zeros_by_copy(struct gmemi_job *job, size_t page, size_t *did)
+{
+	size_t size = job->region->page_size, there;
+	void *zeros;
+	int r = gmemi_sys_map(NULL, size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0, &zeros);
+
+	*did = 0;
+	if (r < 0)
+		return gmemi_failed(r, "mapping a page of zeros", NULL);
+	r = make_of(job, page, 1, zeros, true, did, &there);
+	gmemi_sys_unmap(zeros, size);
+	return r;
+}
+
+/* Of huge pages the kernel makes none by itself. */
+static int make_zeros(struct gmemi_job *job, size_t page, size_t pages, size_t *did)
+{
+	if (job->region->zeropage)
+		return make(job, page, pages, NULL, did);
+	return gmemi_job_memory(job) ? zeros_by_file(job, page, pages, did) : zeros_by_copy(job, page, did);
 }
 
 static bool makes_zeros(const struct gmemi_job *job, size_t page)
@@ -63,38 +94,26 @@ static bool makes_zeros(const struct gmemi_job *job, size_t page)
 static int make_empty(struct gmemi_job *job, size_t page, size_t end, size_t *did)
 {
 	bool zero;
-	size_t there, run = gmemi_job_alike(job, page, end, &zero);
+	size_t run = gmemi_job_alike(job, page, end, &zero);
 
 	if (!zero)
-		return make(job, page, run, gmemi_job_data(job, page), did, &there);
+		return make(job, page, run, gmemi_job_data(job, page), did);
 	run = gmemi_job_one_side(job, page, page + run);
-	if (makes_zeros(job, page) && job->region->zeropage)
-		return make(job, page, run, NULL, did, &there);
 	if (makes_zeros(job, page))
-		return zeros_by_file(job, page, run, did);
+		return make_zeros(job, page, run, did);
 	gmemi_job_leave_zeros(job, page, run);
 	*did = run;
 	return 0;
 }
 
-/* Given up: zeros, unless it is there: then somebody has made it since, or MADV_DONTNEED has left it, and it may have been
- * written without a fault. */
-static int make_discarded(struct gmemi_job *job, size_t page, size_t pages, size_t *did)
-{
-	size_t there;
-
-	return job->region->zeropage ? make(job, page, pages, NULL, did, &there) : zeros_by_file(job, page, pages, did);
-}
-
 /* Filled: there, and whoever waits wakes; or freed by somebody who does not tell, which is zeros. */
 static int make_filled(struct gmemi_job *job, size_t page, size_t pages, size_t *did)
 {
-	size_t there;
 	int r = 0;
 
 	*did = pages;
 	if (job->region->zeropage)
-		r = make(job, page, pages, NULL, did, &there);
+		r = make(job, page, pages, NULL, did);
 	else
 		gmemi_kernel_wake(job->uffd, job->region, gmemi_job_offset(job, page), gmemi_job_bytes(job, pages));
 	return r;
@@ -114,7 +133,9 @@ static int step(struct gmemi_job *job, size_t page, size_t *did)
 	if (state == GMEMI_PAGE_FILLED && gmemi_job_needs(job, page))
 		return make_filled(job, page, run, did);
 	if (state == GMEMI_PAGE_DISCARDED && makes_zeros(job, page))
-		return make_discarded(job, page, run, did);
+		/* Unless it is there: then somebody has made it since, or MADV_DONTNEED has left it, and it may have been
+		 * written without a fault. */
+		return make_zeros(job, page, run, did);
 	if (state == GMEMI_PAGE_EMPTY && gmemi_job_needs(job, page))
 		return gmemi_job_refuse_empty(job, page, page + run);
 	*did = run;

@@ -79,9 +79,22 @@ with_every_option() {
     stop 0
 }
 
-pages_of_2m() {
+need_pages_of_2m() {
     free=$(cat /sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages 2>>"$dir/err") || skip 'no huge pages of 2 MiB here'
     [ "$free" -ge 2 ] || skip "$free huge pages of 2 MiB are free, 2 are needed: nr_hugepages"
+}
+
+pages_of_2m() {
+    need_pages_of_2m
+    start --source "file:$dir/image"
+    right huge
+    stop 0
+}
+
+# The kernel has no call that makes one of nothing.
+a_page_of_2m_of_zeros() {
+    need_pages_of_2m
+    dd if=/dev/zero of="$dir/image" bs=1M count=2 conv=notrunc 2>>"$dir/err" || exit 1
     start --source "file:$dir/image"
     right huge
     stop 0
@@ -341,7 +354,7 @@ guide_page() {
 
 # --- the run ---
 
-tests='arguments every_byte with_every_option pages_of_2m handed_sockets as_nobody unconfined_if_told others_are_not_delayed
+tests='arguments every_byte with_every_option pages_of_2m a_page_of_2m_of_zeros handed_sockets as_nobody unconfined_if_told others_are_not_delayed
     killed_vm_is_noticed many_come_and_go let_go_unfinished finished_before_the_end second_signal_ends_the_filling hangup_changes_nothing status
     native_by_its_name native_goes_on_with_the_next
     other_users_are_refused other_users_take_no_place files_at_offsets first_layer_counts
