@@ -9,6 +9,7 @@
 
 #include "channels.h"
 #include "handles.h"
+#include "pagers.h"
 #include "refusal.h"
 #include "station.h"
 
@@ -270,7 +271,7 @@ static void peers_out_of_time(void **state)
 	station_open(&station, &address, 1, &opts);
 	assert_int_equal(recv(first, &byte, 1, 0), 0);
 	assert_int_equal(recv(second, &byte, 1, 0), 0);
-	assert_int_equal(station_info(&station).broken, 2);
+	WAIT_FOR(station_info(&station).broken == 2);
 	close(first);
 	close(second);
 	station_close(&station);

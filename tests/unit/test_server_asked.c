@@ -8,6 +8,7 @@
 
 #include "channels.h"
 #include "handles.h"
+#include "pagers.h"
 #include "refusal.h"
 #include "station.h"
 
@@ -84,7 +85,7 @@ static void let_go_in_the_middle(void **state)
 	assert_true(hear(owner.socket, bytes, sizeof(bytes), GMEMI_WIRE_ERROR, &answer) > 0);
 	assert_int_equal(answer.error.code, GMEMI_WIRE_FAILED);
 	assert_int_equal(recv(owner.socket, bytes, 1, 0), 0);
-	assert_int_equal(station_info(&station).broken, 1);
+	WAIT_FOR(station_info(&station).broken == 1);
 	assert_int_equal(station.asked, 0);
 	close(owner.socket);
 	watched_end(&watched);
