@@ -12,7 +12,7 @@
 #include "stress.h"
 
 #define VMS 3u
-#define LENGTH (STRESS_LENGTH / 4)
+#define LENGTH (STRESS_LENGTH / 16) /* a round of an emulated machine takes minutes else */
 #define NEEDS (GT_NEEDS_UFFD | GT_NEEDS_UFFD_MINOR)
 #define LATE 512
 
