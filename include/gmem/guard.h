@@ -142,9 +142,8 @@ GMEM_API void gmem_guard_destroy(struct gmem_guard *guard);
  * GMEM_GUARD_RELEASED: page maps tell it what is there, and who waits is woken to ask again. With that of Firecracker only
  * once: there is no page map, and no answer; the ranges must have GMEM_STRATEGY_COPY.
  *
- * Leave it time and block signals that have handlers: when it ends with -EINTR or -ETIMEDOUT while the pager decides whether to
- * take the memory, that pager counts as one that may have it, and only the end of its process (GMEM_GUARD_DEAD) lets another, or
- * the same, be attached.
+ * Leave it time: when it ends with -EINTR or -ETIMEDOUT while the pager decides whether to take the memory, that pager may have
+ * it, and another, or the same, can be attached when gmem_guard_run() has told GMEM_GUARD_RELEASED or GMEM_GUARD_DEAD.
  *
  * @param guard    the guard
  * @param channel  a new channel, of which this is the first use: the guard's afterwards, whatever the result, but for -EINVAL
