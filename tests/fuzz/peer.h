@@ -37,7 +37,8 @@ static inline unsigned int open_fds(void)
 	return count;
 }
 
-static inline void send_part(int socket, const uint8_t *data, size_t size, int fd)
+/* A channel that has refused what came hears no more. */
+static inline void send_part(int socket, const uint8_t *data, size_t size, int fd, int refused)
 {
 	union {
 		struct cmsghdr header;
@@ -51,7 +52,10 @@ static inline void send_part(int socket, const uint8_t *data, size_t size, int f
 		message.msg_control = &control;
 		message.msg_controllen = sizeof(control);
 	}
-	expect(sendmsg(socket, &message, MSG_NOSIGNAL) == (ssize_t)size, "sending");
+	if (refused)
+		expect(sendmsg(socket, &message, MSG_NOSIGNAL) < 0 && errno == EPIPE, "sending to who has refused");
+	else
+		expect(sendmsg(socket, &message, MSG_NOSIGNAL) == (ssize_t)size, "sending");
 }
 
 static inline int is_refusal(int r)
@@ -59,7 +63,7 @@ static inline int is_refusal(int r)
 	return r == -EAGAIN || r == -EPROTO || r == -ENOTCONN;
 }
 
-static inline void take_all(struct gmem_channel *channel, struct gmem_vm *vm)
+static inline int take_all(struct gmem_channel *channel, struct gmem_vm *vm)
 {
 	struct gmem_uffd *uffd;
 	int r;
@@ -67,6 +71,7 @@ static inline void take_all(struct gmem_channel *channel, struct gmem_vm *vm)
 	while ((r = gmem_channel_recv(channel, vm, &uffd)) == 0)
 		gmem_uffd_destroy(uffd);
 	expect(is_refusal(r), "gmem_channel_recv");
+	return r;
 }
 
 /* The first two bytes say where the rest is cut, and what comes with the first part. Everything is closed in the end. */
@@ -77,7 +82,7 @@ static inline void receive(const uint8_t *data, size_t size)
 	struct gmem_channel *channel;
 	static struct gmem_vm *vm;
 	unsigned int before;
-	int ends[2], fd = -1;
+	int ends[2], fd = -1, r;
 	const char *name;
 	size_t cut;
 
@@ -93,9 +98,9 @@ static inline void receive(const uint8_t *data, size_t size)
 	expect(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0, "socketpair()");
 	expect(gmem_channel_open(ends[0], &channel, &limits) == 0, "gmem_channel_open");
 	close(ends[0]);
-	send_part(ends[1], data + 2, cut, fd);
-	take_all(channel, vm);
-	send_part(ends[1], data + 2 + cut, size - 2 - cut, -1);
+	send_part(ends[1], data + 2, cut, fd, 0);
+	r = take_all(channel, vm);
+	send_part(ends[1], data + 2 + cut, size - 2 - cut, -1, r != -EAGAIN);
 	take_all(channel, vm);
 	close(ends[1]);
 	take_all(channel, vm);

@@ -109,6 +109,8 @@ int gt_main(const char *group, const struct gt_test *tests, size_t count)
 
 	if (!chosen)
 		return 1;
+	/* A child that is killed must not leave a part of a line before the next result. */
+	setvbuf(stdout, NULL, _IOLBF, 0);
 	n = choose(tests, count, chosen);
 	printf("# PLAN %zu\n", n);
 	fflush(stdout);

@@ -76,6 +76,21 @@ static void passes(void **state)
 	assert_null(*state);
 }
 
+/* Long enough that a buffer would be full in the middle of a line. */
+static int talk_and_be_killed(void *arg)
+{
+	(void)arg;
+	for (int i = 0; i < 1000; i++)
+		printf("  line %d of a child that is going to be killed\n", i);
+	return raise(SIGKILL);
+}
+
+static void has_a_child_killed(void **state)
+{
+	(void)state;
+	assert_int_equal(gt_in_child(talk_and_be_killed, NULL), 128 + SIGKILL);
+}
+
 static const struct gt_test victims[] = {
 	GT(leaks_fd, GT_NEEDS_NOTHING),
 	GT(leaks_mapping, GT_NEEDS_NOTHING),
@@ -85,6 +100,7 @@ static const struct gt_test victims[] = {
 	GT(fails_an_assertion, GT_NEEDS_NOTHING),
 	GT(skips_with_a_reason, GT_NEEDS_NOTHING),
 	GT(passes, GT_NEEDS_NOTHING),
+	GT(has_a_child_killed, GT_NEEDS_NOTHING),
 };
 
 static int exec_victim(void *name)
@@ -177,6 +193,13 @@ static int fail_assertion(void *arg)
 	return 0;
 }
 
+static void killed_child_leaves_whole_lines(void **state)
+{
+	(void)state;
+	expect_of_victim("has_a_child_killed", 0, "\n# PASS has_a_child_killed\n",
+			 "line 999 of a child that is going to be killed\n");
+}
+
 static int touch_nothing(void *arg)
 {
 	*(volatile int *)arg = 1;
@@ -240,6 +263,7 @@ static const struct gt_test tests[] = {
 	GT(skip_is_reported_with_its_reason, GT_NEEDS_NOTHING),
 	GT(pass_is_reported, GT_NEEDS_NOTHING),
 	GT(snapshot_sees_a_replaced_fd, GT_NEEDS_NOTHING),
+	GT(killed_child_leaves_whole_lines, GT_NEEDS_NOTHING),
 	GT(child_returns_its_end, GT_NEEDS_NOTHING),
 	GT(user_is_ordinary, GT_NEEDS_ORDINARY_USER),
 };

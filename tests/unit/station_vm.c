@@ -126,7 +126,7 @@ static int64_t attach(struct owner *o, const struct address *address)
 	close(socket);
 	if (r == 0)
 		r = gmem_guard_attach(o->guard, o->channel);
-	if (r < 0 && getenv("V"))
+	if (r < 0)
 		printf("  attach: %s\n", gmem_last_error());
 	return r;
 }
