@@ -164,7 +164,7 @@ static int grows_old(struct feeder *f, uint64_t offset, uint64_t length, void *b
 {
 	memcpy(buffer, f->content + offset, length);
 	if (f->count == 1) {
-		memset(content + 4 * page(), 0x4e, page());
+		memset((unsigned char *)buffer + (4 * page() - offset), 0x0d, page());
 		assert_int_equal(refetch(4, 1), 0);
 	}
 	return GMEM_ANSWER_DATA;
@@ -175,8 +175,7 @@ static void old_content_is_not_stored(enum way way)
 	struct toucher toucher;
 
 	set_up(way, grows_old);
-	touch_page(&toucher, 4, memset(content + 4 * page(), 0x4e, page()));
-	memset(content + 4 * page(), 0x0d, page());
+	touch_page(&toucher, 4, content + 4 * page());
 	assert_int_equal(touched(&toucher), 0);
 	assert_int_equal(asked(&feeder), 2);
 	end_served();

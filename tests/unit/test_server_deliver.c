@@ -129,9 +129,11 @@ static void deliver_once_more(struct backend *b)
 {
 	uint64_t delivered;
 
-	ask(b, 0, page());
 	pthread_mutex_lock(&b->lock);
 	delivered = b->delivered;
+	pthread_mutex_unlock(&b->lock);
+	ask(b, 0, page());
+	pthread_mutex_lock(&b->lock);
 	while (b->queued || b->delivered == delivered)
 		pthread_cond_wait(&b->changed, &b->lock);
 	pthread_mutex_unlock(&b->lock);
