@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "bitmap.h"
 
-size_t gmemi_bitmap_run(const uint64_t *words, size_t bit, size_t end)
+size_t gmemi_bitmap_run_of_many(const uint64_t *words, size_t bit, size_t end)
 {
 	uint64_t same = gmemi_bitmap_test(words, bit) ? UINT64_MAX : 0;
 	size_t at = bit;

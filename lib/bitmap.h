@@ -27,7 +27,12 @@ static inline bool gmemi_bitmap_test(const uint64_t *words, size_t bit)
 	return words[bit / 64] & gmemi_bitmap_mask(bit);
 }
 
-/* How many bits from `bit` on, below `end`, are the same as it. */
-size_t gmemi_bitmap_run(const uint64_t *words, size_t bit, size_t end);
+size_t gmemi_bitmap_run_of_many(const uint64_t *words, size_t bit, size_t end);
+
+/* How many bits from `bit` on, below `end`, are the same as it. Most often there is one. */
+static inline size_t gmemi_bitmap_run(const uint64_t *words, size_t bit, size_t end)
+{
+	return end - bit == 1 ? 1 : gmemi_bitmap_run_of_many(words, bit, end);
+}
 
 #endif

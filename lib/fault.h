@@ -128,6 +128,14 @@ void gmemi_uffd_let_go(struct gmem_uffd *uffd);
 /* The memory goes with the endpoint from now on: -ENOMEM, and it is the caller's. One thread at a time. */
 int gmemi_uffd_bring(struct gmem_uffd *uffd, struct gmem *mem);
 uint64_t gmemi_uffd_remaining(struct gmem_uffd *uffd); /* bytes that are empty in the page map */
+/* A search for pages that are empty: where it is, which each call takes on by so much that a fault can wait for it. Begins with
+ * zeros. */
+struct gmemi_search {
+	uint64_t address, page; /* of the region, as gmemi_region_next() has it; in its page map, 0 = its first */
+	bool whole;             /* it has begun at the beginning, and found none since */
+};
+enum gmemi_found { GMEMI_FOUND_NONE, GMEMI_FOUND_SOME, GMEMI_FOUND_NOT_YET };
+enum gmemi_found gmemi_uffd_search_empty(struct gmem_uffd *uffd, struct gmemi_search *search);
 /* The mark of the one pager that serves it: false = there is another. NULL gives it back. */
 bool gmemi_uffd_serve(struct gmem_uffd *uffd, const void *server, const void *instead_of);
 /* A fault was resolved so many nanoseconds after it was read. */

@@ -59,6 +59,8 @@ struct holdings {
 	uint64_t page_size; /* the largest */
 };
 
+#define SEARCH_PAGES (UINT64_C(1) << 18) /* some microseconds */
+
 /* Regions come and go meanwhile: the lock is held for one after the other. */
 static struct holdings look_at_regions(struct gmem_uffd *uffd)
 {
@@ -79,6 +81,47 @@ static struct holdings look_at_regions(struct gmem_uffd *uffd)
 uint64_t gmemi_uffd_remaining(struct gmem_uffd *uffd)
 {
 	return look_at_regions(uffd).empty;
+}
+
+/* In one region. *left: how many pages more may be looked at. */
+static bool search_region(const struct gmemi_region *region, struct gmemi_search *search, uint64_t next, uint64_t *left)
+{
+	uint64_t first = region->map_first, end = first + gmemi_region_pages(region, region->length);
+	uint64_t from = search->page > first && search->page < end ? search->page : first;
+	uint64_t stop = gmemi_min(end, from + *left), at = gmemi_pagemap_find_empty(region->map, from, stop);
+
+	*left -= stop - from;
+	search->page = at;
+	if (at < stop)
+		return true;
+	if (stop == end) {
+		search->address = next;
+		search->page = 0;
+	}
+	return false;
+}
+
+enum gmemi_found gmemi_uffd_search_empty(struct gmem_uffd *uffd, struct gmemi_search *search)
+{
+	uint64_t left = SEARCH_PAGES, next = search->address;
+	struct gmemi_region *region;
+	bool whole;
+
+	while (left && (region = gmemi_region_next(uffd, &next))) {
+		bool found = search_region(region, search, next, &left);
+
+		gmemi_region_leave(region);
+		if (found) {
+			search->whole = false;
+			return GMEMI_FOUND_SOME;
+		}
+		next = search->address;
+	}
+	if (!left)
+		return GMEMI_FOUND_NOT_YET;
+	whole = search->whole;
+	*search = (struct gmemi_search){ .whole = true };
+	return whole ? GMEMI_FOUND_NONE : GMEMI_FOUND_NOT_YET;
 }
 
 int gmem_uffd_query(const struct gmem_uffd *uffd, struct gmem_uffd_info *info)

@@ -110,6 +110,7 @@ static bool take_fault(struct gmem_uffd *uffd, const struct uffdi_message *messa
 		uint64_t size = view->region->page_size;
 
 		*fault = describe(view, view->hva + gmemi_round_down(address - view->hva, size), size, kind);
+		gmemi_pagemap_prefetch(view->region->map, gmemi_region_page(view->region, fault->offset));
 		fault->flags = flags_of(message->fault.flags);
 		fault->thread = message->fault.thread;
 	} else {

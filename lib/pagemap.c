@@ -2,27 +2,14 @@
 #include "pagemap.h"
 
 #include <fcntl.h>
-#include <stdatomic.h>
 #include <sys/mman.h>
 
 #include "alloc.h"
 #include "err.h"
 #include "sys.h"
 
-#define PAGES_PER_WORD 32
 #define STATE_MASK UINT64_C(3)
 #define TMPFS_MAGIC 0x01021994
-
-struct gmemi_pagemap {
-	int fd;
-	uint64_t bytes;
-	_Atomic uint64_t *words;
-};
-
-static unsigned int shift_of(uint64_t page)
-{
-	return (unsigned int)(page % PAGES_PER_WORD) * 2;
-}
 
 /* Size and seals: what shares the file can rely on its length. */
 static int make_file(uint64_t bytes)
@@ -60,7 +47,7 @@ static int open_map(struct gmemi_pagemap *map, int fd, uint64_t bytes)
 
 static uint64_t words_for(uint64_t pages)
 {
-	return pages / PAGES_PER_WORD + (pages % PAGES_PER_WORD != 0);
+	return pages / GMEMI_PAGES_PER_WORD + (pages % GMEMI_PAGES_PER_WORD != 0);
 }
 
 int gmemi_pagemap_create_here(uint64_t pages, struct gmemi_pagemap **result)
@@ -153,16 +140,9 @@ int gmemi_pagemap_fd(const struct gmemi_pagemap *map)
 	return map->fd;
 }
 
-enum gmemi_page_state gmemi_pagemap_get(const struct gmemi_pagemap *map, uint64_t page)
-{
-	uint64_t word = atomic_load_explicit(&map->words[page / PAGES_PER_WORD], memory_order_acquire);
-
-	return (enum gmemi_page_state)(word >> shift_of(page) & STATE_MASK);
-}
-
 static uint64_t word_of(const struct gmemi_pagemap *map, uint64_t page)
 {
-	return atomic_load_explicit(&map->words[page / PAGES_PER_WORD], memory_order_acquire);
+	return atomic_load_explicit(&map->words[page / GMEMI_PAGES_PER_WORD], memory_order_acquire);
 }
 
 /* The two bits of every page in a word, all the same. */
@@ -171,37 +151,62 @@ static uint64_t spread(enum gmemi_page_state state)
 	return (uint64_t)state * UINT64_C(0x5555555555555555);
 }
 
-uint64_t gmemi_pagemap_run(const struct gmemi_pagemap *map, uint64_t page, uint64_t end, enum gmemi_page_state *state)
+uint64_t gmemi_pagemap_run_of_many(const struct gmemi_pagemap *map, uint64_t page, uint64_t end, enum gmemi_page_state *state)
 {
 	uint64_t at = page,
 		 word = word_of(map, page); /* looked at once: others may change it, and a run has one page at least */
 
-	*state = (enum gmemi_page_state)(word >> shift_of(page) & STATE_MASK);
+	*state = (enum gmemi_page_state)(word >> gmemi_pagemap_shift(page) & STATE_MASK);
 	while (at < end) {
-		uint64_t differ = (word ^ spread(*state)) >> shift_of(at);
+		uint64_t differ = (word ^ spread(*state)) >> gmemi_pagemap_shift(at);
 
 		if (differ) {
 			at += (uint64_t)__builtin_ctzll(differ) / 2;
 			break;
 		}
-		at = (at / PAGES_PER_WORD + 1) * PAGES_PER_WORD;
+		at = (at / GMEMI_PAGES_PER_WORD + 1) * GMEMI_PAGES_PER_WORD;
 		if (at < end)
 			word = word_of(map, at);
 	}
 	return at < end ? at - page : end - page;
 }
 
+/* The lower bit of each page of the word with this page in it that is empty, none before that page. */
+static uint64_t empty_from(const struct gmemi_pagemap *map, uint64_t page)
+{
+	uint64_t word = word_of(map, page);
+
+	return ~(word | word >> 1) & spread(GMEMI_PAGE_FILLED) & UINT64_MAX << gmemi_pagemap_shift(page);
+}
+
+static uint64_t next_word(uint64_t page)
+{
+	return (page / GMEMI_PAGES_PER_WORD + 1) * GMEMI_PAGES_PER_WORD;
+}
+
+uint64_t gmemi_pagemap_find_empty(const struct gmemi_pagemap *map, uint64_t page, uint64_t end)
+{
+	for (; page < end; page = next_word(page)) {
+		uint64_t empty = empty_from(map, page);
+
+		if (empty) {
+			page += ((uint64_t)__builtin_ctzll(empty) - gmemi_pagemap_shift(page)) / 2;
+			break;
+		}
+	}
+	return page < end ? page : end;
+}
+
 uint64_t gmemi_pagemap_count_empty(const struct gmemi_pagemap *map, uint64_t first, uint64_t count)
 {
 	uint64_t end = first + count, empty = 0;
 
-	while (first < end) {
-		enum gmemi_page_state state;
-		uint64_t run = gmemi_pagemap_run(map, first, end, &state);
+	for (uint64_t page = first; page < end; page = next_word(page)) {
+		uint64_t found = empty_from(map, page);
 
-		if (state == GMEMI_PAGE_EMPTY)
-			empty += run;
-		first += run;
+		if (next_word(page) > end)
+			found &= ~(UINT64_MAX << gmemi_pagemap_shift(end));
+		empty += (uint64_t)__builtin_popcountll(found);
 	}
 	return empty;
 }
@@ -209,9 +214,9 @@ uint64_t gmemi_pagemap_count_empty(const struct gmemi_pagemap *map, uint64_t fir
 enum gmemi_page_state gmemi_pagemap_change(struct gmemi_pagemap *map, uint64_t page, enum gmemi_page_state from,
 					   enum gmemi_page_state to)
 {
-	_Atomic uint64_t *word = &map->words[page / PAGES_PER_WORD];
+	_Atomic uint64_t *word = &map->words[page / GMEMI_PAGES_PER_WORD];
 	uint64_t old = atomic_load_explicit(word, memory_order_acquire), new;
-	unsigned int shift = shift_of(page);
+	unsigned int shift = gmemi_pagemap_shift(page);
 
 	do {
 		if ((old >> shift & STATE_MASK) != from)

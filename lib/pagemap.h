@@ -4,11 +4,18 @@
 #ifndef GMEMI_PAGEMAP_H
 #define GMEMI_PAGEMAP_H
 
+#include <stdatomic.h>
 #include <stdint.h>
+
+#define GMEMI_PAGES_PER_WORD 32
 
 enum gmemi_page_state { GMEMI_PAGE_EMPTY = 0, GMEMI_PAGE_FILLED = 1, GMEMI_PAGE_DISCARDED = 2 };
 
-struct gmemi_pagemap;
+struct gmemi_pagemap {
+	int fd;
+	uint64_t bytes;
+	_Atomic uint64_t *words; /* two bits a page, the lowest first */
+};
 
 /* A map of `pages` pages, all empty: its file is sized and sealed for good. */
 int gmemi_pagemap_create(uint64_t pages, struct gmemi_pagemap **map);
@@ -21,9 +28,38 @@ void gmemi_pagemap_destroy(struct gmemi_pagemap *map); /* NULL is fine */
 /* The file: lent. */
 int gmemi_pagemap_fd(const struct gmemi_pagemap *map);
 
-enum gmemi_page_state gmemi_pagemap_get(const struct gmemi_pagemap *map, uint64_t page);
-/* How many pages from `page` on, below `end`, are in the same state as it. */
-uint64_t gmemi_pagemap_run(const struct gmemi_pagemap *map, uint64_t page, uint64_t end, enum gmemi_page_state *state);
+static inline unsigned int gmemi_pagemap_shift(uint64_t page)
+{
+	return (unsigned int)(page % GMEMI_PAGES_PER_WORD) * 2;
+}
+
+static inline enum gmemi_page_state gmemi_pagemap_get(const struct gmemi_pagemap *map, uint64_t page)
+{
+	uint64_t word = atomic_load_explicit(&map->words[page / GMEMI_PAGES_PER_WORD], memory_order_acquire);
+
+	return (enum gmemi_page_state)(word >> gmemi_pagemap_shift(page) & 3);
+}
+
+/* It is going to be looked at. */
+static inline void gmemi_pagemap_prefetch(const struct gmemi_pagemap *map, uint64_t page)
+{
+	__builtin_prefetch((const void *)&map->words[page / GMEMI_PAGES_PER_WORD], 1);
+}
+
+uint64_t gmemi_pagemap_run_of_many(const struct gmemi_pagemap *map, uint64_t page, uint64_t end, enum gmemi_page_state *state);
+
+/* How many pages from `page` on, below `end`, are in the same state as it. Most often there is one. */
+static inline uint64_t gmemi_pagemap_run(const struct gmemi_pagemap *map, uint64_t page, uint64_t end,
+					 enum gmemi_page_state *state)
+{
+	if (end - page != 1)
+		return gmemi_pagemap_run_of_many(map, page, end, state);
+	*state = gmemi_pagemap_get(map, page);
+	return 1;
+}
+
+/* The first page from `page` on, below `end`, that is empty; or `end`. */
+uint64_t gmemi_pagemap_find_empty(const struct gmemi_pagemap *map, uint64_t page, uint64_t end);
 /* How many of these pages are empty. */
 uint64_t gmemi_pagemap_count_empty(const struct gmemi_pagemap *map, uint64_t first, uint64_t count);
 /* from -> to, unless somebody was faster: returns the state found, which is `from` when it was changed. */

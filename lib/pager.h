@@ -103,7 +103,7 @@ struct gmemi_endpoint {
 	atomic_bool queued;       /* a request may be; written with the lock */
 	_Atomic uint32_t changes; /* counts what gmem_pager_finish() waits for */
 	pthread_mutex_t lock;     /* guards what follows; held for a moment at a time */
-	struct gmemi_request requests[GMEMI_REQUESTS], *unused, *pending;
+	struct gmemi_request *unused, *pending;
 	struct gmemi_budget budget;   /* of events */
 	uint64_t comers;              /* who have come to wait so far */
 	uint32_t background, reading; /* requests that nobody waits for; threads that are in the source */
@@ -112,11 +112,16 @@ struct gmemi_endpoint {
 	struct gmemi_stream streams[GMEMI_STREAMS];
 	uint32_t next_stream;
 	uint64_t cursor, background_due, ahead_end; /* where the background is; an address of the owner's */
-	uint64_t look_due;        /* when it is looked whether all is there; UINT64_MAX = nothing has come since */
+	uint64_t look_due;          /* when it is looked whether all is there; UINT64_MAX = nothing has come since */
+	bool looking;               /* a thread does, and has the next */
+	struct gmemi_search search; /* for what is empty */
+	uint64_t search_comers;     /* `comers`, when it began at the beginning */
 	struct gmemi_past before; /* what the endpoint had counted when it came here */
-	struct gmemi_prefetch prefetches[GMEMI_PREFETCHES];
 	uint32_t prefetch_first, prefetch_count;
 	struct gmemi_forward *forwards; /* oldest first */
+	/* Large, so behind what every fault needs. */
+	struct gmemi_prefetch prefetches[GMEMI_PREFETCHES];
+	struct gmemi_request requests[GMEMI_REQUESTS];
 };
 
 /* A thread's place in the pager: its buffer. */

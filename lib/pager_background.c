@@ -38,14 +38,18 @@ static bool cut(const struct gmemi_endpoint *endpoint, struct piece *piece, uint
 {
 	const struct gmemi_region *region = piece->region;
 	uint64_t page = region->page_size, first = gmemi_region_page(region, piece->offset), run;
+	uint64_t end = first + gmemi_region_pages(region, piece->length);
 	const struct gmemi_request *other;
 	enum gmemi_page_state state;
 
-	run = gmemi_pagemap_run(region->map, first, first + gmemi_region_pages(region, piece->length), &state) * page;
-	*skip = run;
-	if (state != GMEMI_PAGE_EMPTY)
+	*skip = (gmemi_pagemap_find_empty(region->map, first, end) - first) * page;
+	if (*skip)
 		return false;
-	piece->length = gmemi_min(run, page > STEP ? page : STEP);
+	run = gmemi_pagemap_run(region->map, first, gmemi_min(end, first + (page > STEP ? 1 : STEP / page)), &state) * page;
+	*skip = run;
+	if (state != GMEMI_PAGE_EMPTY) /* somebody was faster */
+		return false;
+	piece->length = run;
 	other = gmemi_request_at(endpoint, region, piece->offset, page);
 	if (other) {
 		*skip = gmemi_min(run, other->offset + other->length - piece->offset);

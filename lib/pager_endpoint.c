@@ -245,7 +245,7 @@ uint64_t gmemi_endpoint_empty(struct gmem_uffd *uffd)
 	return gmemi_uffd_remaining(uffd) / gmemi_sys_page_size();
 }
 
-/* Counting what is empty costs time, and pages are also discarded, and populated, without a word to the pager. */
+/* Looking costs time, and pages are also discarded, and populated, without a word to the pager. */
 void gmemi_endpoint_came(struct gmemi_endpoint *endpoint)
 {
 	if (endpoint->look_due == UINT64_MAX && !endpoint->complete) {
@@ -254,20 +254,45 @@ void gmemi_endpoint_came(struct gmemi_endpoint *endpoint)
 	}
 }
 
-void gmemi_endpoint_look(struct gmemi_endpoint *endpoint, uint64_t now)
+/* Is it time, and nobody else at it? */
+static bool begin_look(struct gmemi_endpoint *endpoint, uint64_t now)
+{
+	bool begins;
+
+	pthread_mutex_lock(&endpoint->lock);
+	begins = endpoint->look_due <= now && !endpoint->looking;
+	if (begins) {
+		endpoint->look_due = UINT64_MAX;
+		endpoint->looking = true;
+		if (!endpoint->search.address && !endpoint->search.page)
+			endpoint->search_comers = endpoint->comers;
+	}
+	pthread_mutex_unlock(&endpoint->lock);
+	return begins;
+}
+
+/* True: all is there now. Nobody may have come to wait since the search began: his page may have been passed before it was given
+ * up. */
+static bool end_look(struct gmemi_endpoint *endpoint, enum gmemi_found found, uint64_t now)
 {
 	bool complete = false;
 
 	pthread_mutex_lock(&endpoint->lock);
-	if (endpoint->look_due <= now) {
-		endpoint->look_due = UINT64_MAX;
-		complete = !endpoint->complete && gmemi_endpoint_empty(endpoint->uffd) == 0;
-		endpoint->complete |= complete;
-		if (!endpoint->complete)
-			gmemi_background_resume(endpoint, now);
-	}
+	endpoint->looking = false;
+	if (found == GMEMI_FOUND_NONE && endpoint->search_comers == endpoint->comers)
+		complete = !endpoint->complete;
+	else if (found != GMEMI_FOUND_SOME)
+		endpoint->look_due = gmemi_min(endpoint->look_due, found == GMEMI_FOUND_NONE ? now + LOOK_EVERY : now);
+	endpoint->complete |= complete;
+	if (!endpoint->complete)
+		gmemi_background_resume(endpoint, now);
 	pthread_mutex_unlock(&endpoint->lock);
-	if (!complete)
+	return complete;
+}
+
+void gmemi_endpoint_look(struct gmemi_endpoint *endpoint, uint64_t now)
+{
+	if (!begin_look(endpoint, now) || !end_look(endpoint, gmemi_uffd_search_empty(endpoint->uffd, &endpoint->search), now))
 		return;
 	gmemi_endpoint_tell(endpoint, GMEM_PAGER_COMPLETE, NULL, 0);
 	gmemi_endpoint_changed(endpoint);

@@ -106,6 +106,34 @@ static void setting_a_range_stops_at_its_ends(void **state)
 	gmemi_pagemap_destroy(map);
 }
 
+/* Around words of 32 pages, beside the naive way. */
+static void empty_pages_are_found_and_counted(void **state)
+{
+	unsigned int seed = 20261128;
+	struct gmemi_pagemap *map;
+
+	(void)state;
+	assert_int_equal(gmemi_pagemap_create_here(PAGES, &map), 0);
+	for (int round = 0; round < 300; round++) {
+		uint64_t first = (uint64_t)rand_r(&seed) % PAGES, end = first + (uint64_t)rand_r(&seed) % (PAGES - first + 1);
+		uint64_t count = 0, found = end;
+
+		for (uint64_t page = 0; page < PAGES; page++) /* less and less of it is empty */
+			if (rand_r(&seed) % 300 < round)
+				gmemi_pagemap_set(map, page, 1, rand_r(&seed) % 2 ? GMEMI_PAGE_FILLED : GMEMI_PAGE_DISCARDED);
+			else
+				gmemi_pagemap_set(map, page, 1, GMEMI_PAGE_EMPTY);
+		for (uint64_t page = end; page-- > first;)
+			if (gmemi_pagemap_get(map, page) == GMEMI_PAGE_EMPTY) {
+				count++;
+				found = page;
+			}
+		assert_int_equal(gmemi_pagemap_count_empty(map, first, end - first), count);
+		assert_int_equal(gmemi_pagemap_find_empty(map, first, end), found);
+	}
+	gmemi_pagemap_destroy(map);
+}
+
 static void the_file_has_room_for_its_pages_in_whole_words(void **state)
 {
 	static const uint64_t pages[] = { 1, 31, 32, 33, 64, PAGES, 262144 };
@@ -270,6 +298,7 @@ static const struct gt_test tests[] = {
 	GT(a_change_from_the_wrong_state_changes_nothing, GT_NEEDS_NOTHING),
 	GT(a_page_has_its_own_two_bits_in_the_file, GT_NEEDS_NOTHING),
 	GT(setting_a_range_stops_at_its_ends, GT_NEEDS_NOTHING),
+	GT(empty_pages_are_found_and_counted, GT_NEEDS_NOTHING),
 	GT(the_file_has_room_for_its_pages_in_whole_words, GT_NEEDS_NOTHING),
 	GT(the_file_is_sealed_for_good, GT_NEEDS_NOTHING),
 	GT(who_maps_the_file_sees_the_states, GT_NEEDS_NOTHING),
