@@ -179,6 +179,14 @@ static uint64_t empty_from(const struct gmemi_pagemap *map, uint64_t page)
 	return ~(word | word >> 1) & spread(GMEMI_PAGE_FILLED) & UINT64_MAX << gmemi_pagemap_shift(page);
 }
 
+/* Of a word with bits at even places alone. */
+static uint64_t count_bits(uint64_t bits)
+{
+	bits = (bits & UINT64_C(0x3333333333333333)) + (bits >> 2 & UINT64_C(0x3333333333333333));
+	bits = (bits + (bits >> 4)) & UINT64_C(0x0f0f0f0f0f0f0f0f);
+	return bits * UINT64_C(0x0101010101010101) >> 56;
+}
+
 static uint64_t next_word(uint64_t page)
 {
 	return (page / GMEMI_PAGES_PER_WORD + 1) * GMEMI_PAGES_PER_WORD;
@@ -206,7 +214,7 @@ uint64_t gmemi_pagemap_count_empty(const struct gmemi_pagemap *map, uint64_t fir
 
 		if (next_word(page) > end)
 			found &= ~(UINT64_MAX << gmemi_pagemap_shift(end));
-		empty += (uint64_t)__builtin_popcountll(found);
+		empty += count_bits(found);
 	}
 	return empty;
 }
