@@ -29,7 +29,7 @@ static unsigned char *memory;
 static uint64_t size;
 static int own_uffd;
 
-static int new_uffd(uint64_t features)
+int new_uffd(uint64_t features)
 {
 	struct uffdi_api api = { .api = UFFDI_API_VERSION, .features = features };
 	int device = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC), fd;

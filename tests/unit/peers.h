@@ -39,4 +39,7 @@ void peer_watch(struct peer *peer, uint64_t first, uint64_t count);
 void peer_kill(struct peer *peer);
 void peer_end(struct peer *peer);
 
+/* An endpoint as an owner makes it; -1 = not allowed, or not with these features. */
+int new_uffd(uint64_t features);
+
 #endif
