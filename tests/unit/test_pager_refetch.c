@@ -120,6 +120,48 @@ static void given_up_before_the_read_returns(enum way way)
 }
 IN_EACH_WAY(given_up_before_the_read_returns)
 
+static struct toucher joins;
+
+static int is_joined(struct feeder *f, uint64_t offset, uint64_t length, void *buffer)
+{
+	(void)offset;
+	(void)length;
+	(void)buffer;
+	if (f->count > 1)
+		return FEEDER_GIVES;
+	assert_int_equal(deliver(f, 4 * page(), page()), 0);
+	assert_int_equal(refetch(4, 1), 0);
+	touch(&joins, 4);
+	wait_pending(&paged, 2);
+	return GMEM_ANSWER_LATER;
+}
+
+/* Somebody comes for a page that was delivered, and given up, while the source has not said yet that it would be. */
+static void joined_before_the_read_returns(enum way way)
+{
+	struct toucher toucher;
+
+	set_up(way, is_joined);
+	touch(&toucher, 9);
+	assert_int_equal(touched(&toucher), 0);
+	assert_int_equal(touched(&joins), 0);
+	assert_int_equal(asked(&feeder), 2);
+	assert_int_equal(events.failed, 0);
+	end_served();
+}
+
+static void joined_before_the_read_returns_by_a_thread(void **state)
+{
+	(void)state;
+	joined_before_the_read_returns(OWN);
+}
+
+static void joined_before_the_read_returns_by_three_threads(void **state)
+{
+	(void)state;
+	joined_before_the_read_returns(THREE_OWN);
+}
+
 static void *deliver_much(void *unused)
 {
 	(void)unused;
@@ -325,6 +367,8 @@ static const struct gt_test tests[] = {
 	EACH_WAY(delivered_and_given_up_before_the_rest, NEEDS_PAGING),
 	EACH_WAY(not_asked_anew_without_need, NEEDS_PAGING),
 	EACH_WAY(given_up_before_the_read_returns, NEEDS_PAGING),
+	GT(joined_before_the_read_returns_by_a_thread, NEEDS_PAGING), /* another takes its place while it waits in the source */
+	GT(joined_before_the_read_returns_by_three_threads, NEEDS_PAGING),
 	EACH_WAY(given_up_while_the_rest_is_made, NEEDS_PAGING),
 	EACH_WAY(old_content_is_not_stored, NEEDS_PAGING),
 	GT(what_grows_old_elsewhere_does_not_matter, NEEDS_PAGING),
