@@ -98,17 +98,51 @@ static void what_became_empty_behind_it_is_found(void **state)
 
 	(void)state;
 	set_up();
-	mark(PAGES - 1, GMEMI_PAGE_EMPTY);
-	search(&at, &found);
-	assert_int_equal(at.page, PAGES - 1);
-	mark(7, GMEMI_PAGE_EMPTY);
-	mark(PAGES - 1, GMEMI_PAGE_FILLED);
-	search(&at, &found);
-	assert_int_equal(found, GMEMI_FOUND_SOME);
-	assert_int_equal(at.page, 7);
-	mark(7, GMEMI_PAGE_FILLED);
-	search(&at, &found);
-	assert_int_equal(found, GMEMI_FOUND_NONE);
+	for (int i = 0; i < 2; i++) { /* the first time, and after it has seen that there is nothing */
+		mark(PAGES - 1, GMEMI_PAGE_EMPTY);
+		search(&at, &found);
+		assert_int_equal(at.page, PAGES - 1);
+		mark(7, GMEMI_PAGE_EMPTY);
+		mark(PAGES - 1, GMEMI_PAGE_FILLED);
+		search(&at, &found);
+		assert_int_equal(found, GMEMI_FOUND_SOME);
+		assert_int_equal(at.page, 7);
+		mark(7, GMEMI_PAGE_FILLED);
+		search(&at, &found);
+		assert_int_equal(found, GMEMI_FOUND_NONE);
+	}
+	end_paged(&paged);
+}
+
+/* Pages of each have numbers of their own: a large one comes behind a small one, in whichever order they are mapped. */
+static void several_memories(void **state)
+{
+	static const uint64_t sizes[] = { 8, 256, 8 }, places[] = { 3, 0, 7, 8, 255 };
+	struct gmem_create_opts opts = { .size = sizeof(opts),
+					 .need = GMEM_NEED_MAPPABLE | GMEM_NEED_LAZY,
+					 .backing = GMEM_BACKING_MEMFD };
+	struct gmemi_search at = { 0 };
+	enum gmemi_found found;
+	struct gmem *memories[3];
+
+	(void)state;
+	paged = bare_memory(GMEM_BACKING_MEMFD, page());
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(gmem_create(paged.vm, sizes[i] * page(), &memories[i], &opts), 0);
+		assert_int_equal(gmem_uffd_register(paged.uffd, memories[i], 0, sizes[i] * page(), NULL), 0);
+		gmemi_pagemap_set(memories[i]->map, 0, sizes[i], GMEMI_PAGE_FILLED);
+	}
+	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+		gmemi_pagemap_set(memories[1]->map, places[i], 1, GMEMI_PAGE_EMPTY);
+		search(&at, &found);
+		assert_int_equal(found, GMEMI_FOUND_SOME);
+		assert_int_equal(at.page, places[i]);
+		gmemi_pagemap_set(memories[1]->map, places[i], 1, GMEMI_PAGE_FILLED);
+		search(&at, &found);
+		assert_int_equal(found, GMEMI_FOUND_NONE);
+	}
+	for (int i = 0; i < 3; i++)
+		gmem_destroy(memories[i]);
 	end_paged(&paged);
 }
 
@@ -182,6 +216,7 @@ static const struct gt_test tests[] = {
 	GT(nothing_is_empty, NEEDS_PAGING),
 	GT(the_last_that_is_empty_is_found, NEEDS_PAGING),
 	GT(what_became_empty_behind_it_is_found, NEEDS_PAGING),
+	GT(several_memories, NEEDS_PAGING),
 	GT(its_region_goes, NEEDS_PAGING),
 	EACH_WAY(told_once_when_the_last_has_come, NEEDS_PAGING),
 };
