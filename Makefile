@@ -27,7 +27,9 @@ link = $(CC) $(OWN_CFLAGS) $(CFLAGS) $(OWN_LDFLAGS) $(LDFLAGS) -o $@
 # archive is not: what is linked with it may be of another compiler. LTO= does without. What may be uninitialised is found in the
 # archive's objects; across files the compiler does not know that a code of 0 comes with a result.
 LTO_TRIAL := printf 'int main(void) { return 0; }' | $(CC) -Werror -flto=auto -fno-fat-lto-objects -x c - -o /dev/null
-LTO ?= $(if $(SAN),,$(shell $(LTO_TRIAL) 2> /dev/null && echo -flto=auto -Wno-maybe-uninitialized))
+ifeq ($(origin LTO),undefined)
+LTO := $(if $(SAN),,$(shell $(LTO_TRIAL) 2> /dev/null && echo -flto=auto -Wno-maybe-uninitialized))
+endif
 
 ifeq ($(V),1)
 say =
