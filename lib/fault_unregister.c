@@ -22,14 +22,16 @@ static struct gmemi_region *next_region(struct gmem_uffd *uffd, const struct gme
 /* Would somebody read zeros for content that has not come? Not where nothing is mapped any more, or nobody is left. */
 static bool leaves_zeros(struct gmem_uffd *uffd, const struct gmemi_region *region)
 {
-	uint64_t empty = 0;
+	bool empty = false;
 
 	if (atomic_load(&uffd->owner_gone))
 		return false;
 	pthread_mutex_lock(&uffd->index_lock);
-	for (const struct gmemi_view *view = region->views; view && !empty; view = view->next)
-		empty = gmemi_pagemap_count_empty(region->map, gmemi_region_page(region, view->offset),
-						  gmemi_region_pages(region, view->length));
+	for (const struct gmemi_view *view = region->views; view && !empty; view = view->next) {
+		uint64_t first = gmemi_region_page(region, view->offset), end = first + gmemi_region_pages(region, view->length);
+
+		empty = gmemi_pagemap_find_empty(region->map, first, end) < end;
+	}
 	pthread_mutex_unlock(&uffd->index_lock);
 	return empty;
 }

@@ -8,7 +8,6 @@
 #include "err.h"
 #include "sys.h"
 
-#define STATE_MASK UINT64_C(3)
 #define TMPFS_MAGIC 0x01021994
 
 /* Size and seals: what shares the file can rely on its length. */
@@ -140,9 +139,10 @@ int gmemi_pagemap_fd(const struct gmemi_pagemap *map)
 	return map->fd;
 }
 
-static uint64_t word_of(const struct gmemi_pagemap *map, uint64_t page)
+/* The first page of the next word. */
+static uint64_t next_word(uint64_t page)
 {
-	return atomic_load_explicit(&map->words[page / GMEMI_PAGES_PER_WORD], memory_order_acquire);
+	return (page / GMEMI_PAGES_PER_WORD + 1) * GMEMI_PAGES_PER_WORD;
 }
 
 /* The two bits of every page in a word, all the same. */
@@ -154,9 +154,9 @@ static uint64_t spread(enum gmemi_page_state state)
 uint64_t gmemi_pagemap_run_of_many(const struct gmemi_pagemap *map, uint64_t page, uint64_t end, enum gmemi_page_state *state)
 {
 	uint64_t at = page,
-		 word = word_of(map, page); /* looked at once: others may change it, and a run has one page at least */
+		 word = gmemi_pagemap_word(map, page); /* looked at once: others may change it, and a run has one page at least */
 
-	*state = (enum gmemi_page_state)(word >> gmemi_pagemap_shift(page) & STATE_MASK);
+	*state = (enum gmemi_page_state)(word >> gmemi_pagemap_shift(page) & GMEMI_PAGE_MASK);
 	while (at < end) {
 		uint64_t differ = (word ^ spread(*state)) >> gmemi_pagemap_shift(at);
 
@@ -164,9 +164,9 @@ uint64_t gmemi_pagemap_run_of_many(const struct gmemi_pagemap *map, uint64_t pag
 			at += (uint64_t)__builtin_ctzll(differ) / 2;
 			break;
 		}
-		at = (at / GMEMI_PAGES_PER_WORD + 1) * GMEMI_PAGES_PER_WORD;
+		at = next_word(at);
 		if (at < end)
-			word = word_of(map, at);
+			word = gmemi_pagemap_word(map, at);
 	}
 	return at < end ? at - page : end - page;
 }
@@ -174,7 +174,7 @@ uint64_t gmemi_pagemap_run_of_many(const struct gmemi_pagemap *map, uint64_t pag
 /* The lower bit of each page of the word with this page in it that is empty, none before that page. */
 static uint64_t empty_from(const struct gmemi_pagemap *map, uint64_t page)
 {
-	uint64_t word = word_of(map, page);
+	uint64_t word = gmemi_pagemap_word(map, page);
 
 	return ~(word | word >> 1) & spread(GMEMI_PAGE_FILLED) & UINT64_MAX << gmemi_pagemap_shift(page);
 }
@@ -185,11 +185,6 @@ static uint64_t count_bits(uint64_t bits)
 	bits = (bits & UINT64_C(0x3333333333333333)) + (bits >> 2 & UINT64_C(0x3333333333333333));
 	bits = (bits + (bits >> 4)) & UINT64_C(0x0f0f0f0f0f0f0f0f);
 	return bits * UINT64_C(0x0101010101010101) >> 56;
-}
-
-static uint64_t next_word(uint64_t page)
-{
-	return (page / GMEMI_PAGES_PER_WORD + 1) * GMEMI_PAGES_PER_WORD;
 }
 
 uint64_t gmemi_pagemap_find_empty(const struct gmemi_pagemap *map, uint64_t page, uint64_t end)
@@ -227,9 +222,9 @@ enum gmemi_page_state gmemi_pagemap_change(struct gmemi_pagemap *map, uint64_t p
 	unsigned int shift = gmemi_pagemap_shift(page);
 
 	do {
-		if ((old >> shift & STATE_MASK) != from)
-			return (enum gmemi_page_state)(old >> shift & STATE_MASK);
-		new = (old & ~(STATE_MASK << shift)) | (uint64_t)to << shift;
+		if ((old >> shift & GMEMI_PAGE_MASK) != from)
+			return (enum gmemi_page_state)(old >> shift & GMEMI_PAGE_MASK);
+		new = (old & ~(GMEMI_PAGE_MASK << shift)) | (uint64_t)to << shift;
 	} while (!atomic_compare_exchange_weak_explicit(word, &old, new, memory_order_acq_rel, memory_order_acquire));
 	return from;
 }

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #define GMEMI_PAGES_PER_WORD 32
+#define GMEMI_PAGE_MASK UINT64_C(3) /* of a page's bits */
 
 enum gmemi_page_state { GMEMI_PAGE_EMPTY = 0, GMEMI_PAGE_FILLED = 1, GMEMI_PAGE_DISCARDED = 2 };
 
@@ -33,11 +34,15 @@ static inline unsigned int gmemi_pagemap_shift(uint64_t page)
 	return (unsigned int)(page % GMEMI_PAGES_PER_WORD) * 2;
 }
 
+/* That the page is in. */
+static inline uint64_t gmemi_pagemap_word(const struct gmemi_pagemap *map, uint64_t page)
+{
+	return atomic_load_explicit(&map->words[page / GMEMI_PAGES_PER_WORD], memory_order_acquire);
+}
+
 static inline enum gmemi_page_state gmemi_pagemap_get(const struct gmemi_pagemap *map, uint64_t page)
 {
-	uint64_t word = atomic_load_explicit(&map->words[page / GMEMI_PAGES_PER_WORD], memory_order_acquire);
-
-	return (enum gmemi_page_state)(word >> gmemi_pagemap_shift(page) & 3);
+	return (enum gmemi_page_state)(gmemi_pagemap_word(map, page) >> gmemi_pagemap_shift(page) & GMEMI_PAGE_MASK);
 }
 
 /* It is going to be looked at. */
