@@ -116,10 +116,10 @@ struct gmemi_endpoint {
 	bool looking;               /* a thread does, and has the next */
 	struct gmemi_search search; /* for what is empty */
 	uint64_t search_comers;     /* `comers`, when it began at the beginning */
-	struct gmemi_past before; /* what the endpoint had counted when it came here */
+	struct gmemi_past before;   /* what the endpoint had counted when it came here */
 	uint32_t prefetch_first, prefetch_count;
 	struct gmemi_forward *forwards; /* oldest first */
-	/* Large, so behind what every fault needs. */
+	/* Large, so behind what every fault needs. Under the lock too. */
 	struct gmemi_prefetch prefetches[GMEMI_PREFETCHES];
 	struct gmemi_request requests[GMEMI_REQUESTS];
 };

@@ -68,7 +68,9 @@ static void want_next(struct gmemi_endpoint *endpoint)
 	uint64_t when;
 
 	pthread_mutex_lock(&endpoint->lock);
-	when = gmemi_min(gmemi_background_due(endpoint), endpoint->look_due);
+	when = gmemi_background_due(endpoint);
+	if (!endpoint->looking) /* else whoever looks comes by here when he has done it */
+		when = gmemi_min(when, endpoint->look_due);
 	for (const struct gmemi_request *r = endpoint->pending; r; r = r->next) {
 		if (r->state == GMEMI_REQUEST_RETRY || r->state == GMEMI_REQUEST_RESOLVE)
 			when = gmemi_min(when, r->due);
