@@ -10,6 +10,7 @@
 #include "handles.h"
 #include "memories.h"
 #include "memory.h"
+#include "pager.h"
 #include "served.h"
 
 #define STEP (UINT64_C(1) << 18) /* pages that are looked at in one call */
@@ -211,6 +212,45 @@ static void told_once_when_the_last_has_come(enum way way)
 }
 IN_EACH_WAY(told_once_when_the_last_has_come)
 
+/* Looks as a thread of the pager would, until all is said to be there; somebody comes to wait in the middle of the last pass. */
+static unsigned int looks_until_complete(bool somebody_comes)
+{
+	struct gmem_pager_create_opts opts = with_events(&events, 0);
+	struct gmemi_endpoint *endpoint;
+	unsigned int looks = 0;
+	uint32_t index = 0;
+
+	memset(&events, 0, sizeof(events));
+	paging = make_pager(LENT, &opts);
+	serve(&paging, &paged, feeder.source, 0, 0);
+	endpoint = gmemi_endpoint_next(paging.pager, &index);
+	assert_non_null(endpoint);
+	for (; !events.complete && looks < 100; looks++) {
+		if (somebody_comes && endpoint->search.whole && endpoint->search.page == STEP) {
+			somebody_comes = false;
+			endpoint->comers++;
+		}
+		endpoint->look_due = 0;
+		gmemi_endpoint_look(endpoint, 1);
+	}
+	assert_int_equal(events.complete, 1);
+	gmemi_endpoint_leave(endpoint);
+	end_paging(&paging);
+	return looks;
+}
+
+static void not_told_when_somebody_came_meanwhile(void **state)
+{
+	unsigned char nothing = 0;
+
+	(void)state;
+	set_up();
+	make_feeder(&feeder, &nothing, PAGES * page());
+	assert_true(looks_until_complete(true) >= looks_until_complete(false) + PAGES / STEP);
+	end_feeder(&feeder);
+	end_paged(&paged);
+}
+
 static const struct gt_test tests[] = {
 	GT(nothing_is_watched, NEEDS_PAGING),
 	GT(nothing_is_empty, NEEDS_PAGING),
@@ -218,6 +258,7 @@ static const struct gt_test tests[] = {
 	GT(what_became_empty_behind_it_is_found, NEEDS_PAGING),
 	GT(several_memories, NEEDS_PAGING),
 	GT(its_region_goes, NEEDS_PAGING),
+	GT(not_told_when_somebody_came_meanwhile, NEEDS_PAGING),
 	EACH_WAY(told_once_when_the_last_has_come, NEEDS_PAGING),
 };
 
