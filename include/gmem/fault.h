@@ -277,7 +277,7 @@ GMEM_API int gmem_uffd_protect(struct gmem_uffd *uffd, struct gmem *mem, uint64_
  */
 GMEM_API int gmem_uffd_get_fd(const struct gmem_uffd *uffd);
 
-/** What the endpoint has done.
+/** What the endpoint has done. For `remaining` it looks at the state of every page: some 2 ms for 64 GiB of 4 KiB pages.
  *
  * @param uffd  the endpoint
  * @param info  out: set `size` before
