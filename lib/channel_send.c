@@ -106,9 +106,9 @@ static int look(struct picture *picture, bool all)
 	size_t count;
 	int r;
 
-	pthread_mutex_lock(&uffd->index_lock);
+	gmemi_lock(&uffd->index_lock);
 	count = views->count;
-	pthread_mutex_unlock(&uffd->index_lock); /* the register lock keeps it */
+	gmemi_unlock(&uffd->index_lock); /* the register lock keeps it */
 	if (count == 0 && !all)
 		return 0; /* what was new has gone already */
 	if (count == 0 || count >= UINT32_MAX)
@@ -116,9 +116,9 @@ static int look(struct picture *picture, bool all)
 	picture->regions = gmemi_alloc(count, sizeof(*picture->regions));
 	if (!picture->regions)
 		return -ENOMEM;
-	pthread_mutex_lock(&uffd->index_lock);
+	gmemi_lock(&uffd->index_lock);
 	r = add_views(picture, count, all);
-	pthread_mutex_unlock(&uffd->index_lock);
+	gmemi_unlock(&uffd->index_lock);
 	return r < 0 ? r : check_mapped_once(picture);
 }
 

@@ -1,23 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 #include "claim.h"
 
-#include <stdatomic.h>
-#include <stdbool.h>
 #include <stddef.h>
 
-#include "gate.h"
 #include "range.h"
 #include "sys.h"
 
 void gmemi_claims_begin(struct gmemi_claims *claims)
 {
 	*claims = (struct gmemi_claims){ .first = NULL };
-	gmemi_gate_begin_mutex(&claims->lock);
-}
-
-void gmemi_claims_end(struct gmemi_claims *claims)
-{
-	pthread_mutex_destroy(&claims->lock);
+	gmemi_lock_begin(&claims->lock);
 }
 
 /* Claims that wait count as well: who came later does not overtake. */
@@ -44,20 +36,20 @@ static void wait_for_a_drop(struct gmemi_claims *claims)
 	uint32_t seen = atomic_load(&claims->drops);
 
 	claims->waiting++;
-	pthread_mutex_unlock(&claims->lock);
+	gmemi_unlock(&claims->lock);
 	(void)gmemi_sys_wait(&claims->drops, seen, UINT64_MAX); /* whatever it says: the caller looks again */
-	pthread_mutex_lock(&claims->lock);
+	gmemi_lock(&claims->lock);
 	claims->waiting--;
 }
 
 void gmemi_claim_take(struct gmemi_claims *claims, struct gmemi_claim *claim, uint64_t offset, uint64_t length)
 {
 	*claim = (struct gmemi_claim){ .offset = offset, .length = length };
-	pthread_mutex_lock(&claims->lock);
+	gmemi_lock(&claims->lock);
 	append(claims, claim);
 	while (is_blocked(claims, claim))
 		wait_for_a_drop(claims);
-	pthread_mutex_unlock(&claims->lock);
+	gmemi_unlock(&claims->lock);
 }
 
 void gmemi_claim_drop(struct gmemi_claims *claims, struct gmemi_claim *claim)
@@ -65,14 +57,14 @@ void gmemi_claim_drop(struct gmemi_claims *claims, struct gmemi_claim *claim)
 	struct gmemi_claim **link = &claims->first;
 	bool heard;
 
-	pthread_mutex_lock(&claims->lock);
+	gmemi_lock(&claims->lock);
 	while (*link != claim)
 		link = &(*link)->next;
 	*link = claim->next;
 	heard = claims->waiting;
 	atomic_store_explicit(&claims->drops, atomic_load_explicit(&claims->drops, memory_order_relaxed) + 1,
 			      memory_order_relaxed); /* the lock is held by whoever changes it */
-	pthread_mutex_unlock(&claims->lock);
+	gmemi_unlock(&claims->lock);
 	if (heard)
 		gmemi_sys_wake(&claims->drops);
 }

@@ -4,8 +4,9 @@
 #ifndef GMEMI_CLAIM_H
 #define GMEMI_CLAIM_H
 
-#include <pthread.h>
 #include <stdint.h>
+
+#include "gate.h"
 
 /* The holder's own, on its stack: taking and dropping allocates nothing. */
 struct gmemi_claim {
@@ -14,14 +15,13 @@ struct gmemi_claim {
 };
 
 struct gmemi_claims {
-	pthread_mutex_t lock;      /* guards the list, for a moment at a time */
+	struct gmemi_lock lock;    /* guards the list, for a moment at a time */
 	struct gmemi_claim *first; /* in the order in which they came, held or waiting */
 	uint32_t waiting;
 	_Atomic uint32_t drops; /* counts: what those who wait watch */
 };
 
 void gmemi_claims_begin(struct gmemi_claims *claims);
-void gmemi_claims_end(struct gmemi_claims *claims);
 
 /* Waits until no earlier claim overlaps. */
 void gmemi_claim_take(struct gmemi_claims *claims, struct gmemi_claim *claim, uint64_t offset, uint64_t length);

@@ -35,7 +35,7 @@ static struct gmem_uffd *new_uffd(struct gmem_vm *vm, int fd)
 	atomic_init(&uffd->claims, 1);
 	atomic_init(&uffd->users, 1);
 	pthread_mutex_init(&uffd->register_lock, NULL);
-	gmemi_gate_begin_mutex(&uffd->index_lock);
+	gmemi_lock_begin(&uffd->index_lock);
 	gmemi_gate_begin(&uffd->events);
 	pthread_mutex_init(&uffd->listener_lock, NULL);
 	gmemi_claims_begin(&uffd->fileless.content);
@@ -56,7 +56,6 @@ static void end_fileless(struct gmem_uffd *uffd)
 	while (regions->count)
 		gmemi_region_end(uffd, regions->items[regions->count - 1], false);
 	gmemi_table_end(regions);
-	gmemi_claims_end(&uffd->fileless.content);
 }
 
 static void close_fds(struct gmem_uffd *uffd)
@@ -83,7 +82,6 @@ static void end(struct gmem_uffd *uffd)
 	gmemi_table_end(&uffd->views);
 	gmemi_free(uffd->brought);
 	pthread_mutex_destroy(&uffd->register_lock);
-	pthread_mutex_destroy(&uffd->index_lock);
 	pthread_mutex_destroy(&uffd->listener_lock);
 	gmemi_free(uffd);
 	gmemi_vm_release(vm);

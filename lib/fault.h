@@ -101,7 +101,7 @@ struct gmem_uffd {
 	pthread_mutex_t listener_lock; /* guards the next, also while it is called */
 	struct gmemi_uffd_listener *listener;
 	pthread_mutex_t register_lock; /* held while regions come and go */
-	pthread_mutex_t index_lock;    /* guards the tables, for a moment at a time */
+	struct gmemi_lock index_lock;  /* guards the tables, for a moment at a time */
 	/* Entered from the look at the page map to the end of the kernel's call, and closed from reading an event to having marked
 	 * what it says: whoever was told of pages that are given up may use them anew at once. */
 	struct gmemi_gate events;

@@ -147,13 +147,13 @@ static struct gmemi_watched *find_watched(struct gmem_uffd *uffd, struct gmem *m
 
 	if (!mem)
 		return &uffd->fileless;
-	pthread_mutex_lock(&mem->lock);
+	gmemi_lock(&mem->lock);
 	watched = (struct gmemi_watched *)mem->watch;
 	if (watched && watched->uffd == uffd)
 		atomic_fetch_add_explicit(&watched->claims, claims, memory_order_relaxed);
 	else
 		watched = NULL;
-	pthread_mutex_unlock(&mem->lock);
+	gmemi_unlock(&mem->lock);
 	return watched;
 }
 
@@ -182,11 +182,11 @@ struct gmemi_region *gmemi_region_enter(struct gmem_uffd *uffd, struct gmemi_wat
 {
 	struct gmemi_region *region;
 
-	pthread_mutex_lock(&uffd->index_lock);
+	gmemi_lock(&uffd->index_lock);
 	region = gmemi_index_region(watched, offset);
 	if (region && (region->offset > offset || !gmemi_region_reenter(region)))
 		region = NULL;
-	pthread_mutex_unlock(&uffd->index_lock);
+	gmemi_unlock(&uffd->index_lock);
 	return region;
 }
 
@@ -195,11 +195,11 @@ struct gmemi_region *gmemi_region_enter_at(struct gmem_uffd *uffd, uint64_t hva)
 	struct gmemi_region *region = NULL;
 	struct gmemi_view *view;
 
-	pthread_mutex_lock(&uffd->index_lock);
+	gmemi_lock(&uffd->index_lock);
 	view = gmemi_index_view(uffd, hva);
 	if (view && view->hva <= hva && gmemi_region_reenter(view->region))
 		region = view->region;
-	pthread_mutex_unlock(&uffd->index_lock);
+	gmemi_unlock(&uffd->index_lock);
 	return region;
 }
 
@@ -208,13 +208,13 @@ struct gmemi_region *gmemi_region_next(struct gmem_uffd *uffd, uint64_t *address
 	struct gmemi_region *region = NULL;
 	struct gmemi_view *view;
 
-	pthread_mutex_lock(&uffd->index_lock);
+	gmemi_lock(&uffd->index_lock);
 	while (!region && (view = gmemi_index_view(uffd, *address))) {
 		*address = view->hva + view->length;
 		if (view->region->views == view && gmemi_region_reenter(view->region))
 			region = view->region;
 	}
-	pthread_mutex_unlock(&uffd->index_lock);
+	gmemi_unlock(&uffd->index_lock);
 	return region;
 }
 

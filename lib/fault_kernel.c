@@ -133,7 +133,7 @@ static bool part_of(struct gmem_uffd *uffd, const struct gmemi_region *region, u
 {
 	const struct gmemi_view *view;
 
-	pthread_mutex_lock(&uffd->index_lock);
+	gmemi_lock(&uffd->index_lock);
 	view = first_over(region->views, offset, length);
 	while (view && index--)
 		view = first_over(view->next, offset, length);
@@ -143,7 +143,7 @@ static bool part_of(struct gmem_uffd *uffd, const struct gmemi_region *region, u
 		part->hva = view->hva + (part->offset - view->offset);
 		part->more = first_over(view->next, offset, length) != NULL;
 	}
-	pthread_mutex_unlock(&uffd->index_lock);
+	gmemi_unlock(&uffd->index_lock);
 	return view;
 }
 

@@ -12,11 +12,11 @@ static bool next_view(struct gmem_uffd *uffd, uint64_t address, struct uffdi_ran
 {
 	const struct gmemi_view *view;
 
-	pthread_mutex_lock(&uffd->index_lock);
+	gmemi_lock(&uffd->index_lock);
 	view = gmemi_index_view(uffd, address);
 	if (view)
 		*range = (struct uffdi_range){ .start = view->hva, .length = view->length };
-	pthread_mutex_unlock(&uffd->index_lock);
+	gmemi_unlock(&uffd->index_lock);
 	return view;
 }
 
@@ -92,9 +92,9 @@ void gmemi_untold_note(struct gmemi_untold *gone, const struct gmemi_region *reg
 {
 	bool told;
 
-	pthread_mutex_lock(&region->watched->uffd->index_lock);
+	gmemi_lock(&region->watched->uffd->index_lock);
 	told = region->told;
-	pthread_mutex_unlock(&region->watched->uffd->index_lock);
+	gmemi_unlock(&region->watched->uffd->index_lock);
 	if (!told)
 		return;
 	if (gone->end == gone->start || region->offset < gone->start)

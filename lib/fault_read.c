@@ -104,7 +104,7 @@ static bool take_fault(struct gmem_uffd *uffd, const struct uffdi_message *messa
 	uint64_t address = message->fault.address;
 	const struct gmemi_view *view;
 
-	pthread_mutex_lock(&uffd->index_lock);
+	gmemi_lock(&uffd->index_lock);
 	view = gmemi_index_view(uffd, address);
 	if (view && view->hva <= address) {
 		uint64_t size = view->region->page_size;
@@ -116,7 +116,7 @@ static bool take_fault(struct gmem_uffd *uffd, const struct uffdi_message *messa
 	} else {
 		view = NULL;
 	}
-	pthread_mutex_unlock(&uffd->index_lock);
+	gmemi_unlock(&uffd->index_lock);
 	count_fault(uffd, message->fault.flags);
 	return view ? true : tell_nobody(uffd, address);
 }
@@ -152,7 +152,7 @@ static bool mark_removed(struct gmem_uffd *uffd, uint64_t *start, uint64_t end)
 	struct gmemi_view *view;
 	bool found;
 
-	pthread_mutex_lock(&uffd->index_lock);
+	gmemi_lock(&uffd->index_lock);
 	found = first_part(uffd, *start, end, &view, &from, &length);
 	if (found) {
 		*start = from + length;
@@ -162,7 +162,7 @@ static bool mark_removed(struct gmem_uffd *uffd, uint64_t *start, uint64_t end)
 				  GMEMI_PAGE_DISCARDED);
 		gmemi_count(&uffd->counters.removed, length);
 	}
-	pthread_mutex_unlock(&uffd->index_lock);
+	gmemi_unlock(&uffd->index_lock);
 	return found;
 }
 
@@ -208,7 +208,7 @@ static int move(struct gmem_uffd *uffd, uint64_t start, uint64_t end, uint64_t t
 	uint64_t from, length;
 	int r = 0;
 
-	pthread_mutex_lock(&uffd->index_lock);
+	gmemi_lock(&uffd->index_lock);
 	while (r == 0 && first_part(uffd, start, end, &view, &from, &length)) {
 		r = cut_out(uffd, &view, from, length);
 		if (r < 0)
@@ -217,7 +217,7 @@ static int move(struct gmem_uffd *uffd, uint64_t start, uint64_t end, uint64_t t
 		view->hva = to + (from - start);
 		r = gmemi_index_add_view(uffd, view); /* it has just left a place */
 	}
-	pthread_mutex_unlock(&uffd->index_lock);
+	gmemi_unlock(&uffd->index_lock);
 	return r;
 }
 
@@ -228,7 +228,7 @@ static int take_unmapped(struct gmem_uffd *uffd, uint64_t start, uint64_t end, s
 	uint64_t from, length;
 	int r = 0;
 
-	pthread_mutex_lock(&uffd->index_lock);
+	gmemi_lock(&uffd->index_lock);
 	if (first_part(uffd, start, end, &view, &from, &length)) {
 		r = cut_out(uffd, &view, from, length);
 		if (r == 0) {
@@ -237,7 +237,7 @@ static int take_unmapped(struct gmem_uffd *uffd, uint64_t start, uint64_t end, s
 			r = 1;
 		}
 	}
-	pthread_mutex_unlock(&uffd->index_lock);
+	gmemi_unlock(&uffd->index_lock);
 	if (r == 1)
 		gmemi_view_free(view);
 	return r;
@@ -249,14 +249,14 @@ static int tell_part(struct gmem_uffd *uffd, uint64_t start, uint64_t end, enum 
 	struct gmemi_view *view;
 	uint64_t from, length = 0;
 
-	pthread_mutex_lock(&uffd->index_lock);
+	gmemi_lock(&uffd->index_lock);
 	while (length == 0 && first_part(uffd, start, end, &view, &from, &length)) {
 		start = from + length;
 		whole_pages(view, &from, &length);
 		if (length)
 			*fault = describe(view, from, length, kind);
 	}
-	pthread_mutex_unlock(&uffd->index_lock);
+	gmemi_unlock(&uffd->index_lock);
 	return length != 0;
 }
 
@@ -287,10 +287,10 @@ static int poison_child(struct gmem_uffd *uffd, int child)
 {
 	int r = 0;
 
-	pthread_mutex_lock(&uffd->index_lock);
+	gmemi_lock(&uffd->index_lock);
 	for (size_t i = 0; r == 0 && i < uffd->views.count; i++)
 		r = poison_empty(child, uffd->views.items[i]);
-	pthread_mutex_unlock(&uffd->index_lock);
+	gmemi_unlock(&uffd->index_lock);
 	return r;
 }
 

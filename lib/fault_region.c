@@ -54,7 +54,7 @@ struct gmemi_view *gmemi_region_take_out(struct gmem_uffd *uffd, struct gmemi_re
 	struct gmemi_view *views = NULL, *view;
 	uint32_t busy;
 
-	pthread_mutex_lock(&uffd->index_lock);
+	gmemi_lock(&uffd->index_lock);
 	atomic_fetch_or(&region->busy, GMEMI_GONE);
 	gmemi_index_remove_region(region->watched, region);
 	while ((view = region->views)) {
@@ -62,7 +62,7 @@ struct gmemi_view *gmemi_region_take_out(struct gmem_uffd *uffd, struct gmemi_re
 		view->next = views;
 		views = view;
 	}
-	pthread_mutex_unlock(&uffd->index_lock);
+	gmemi_unlock(&uffd->index_lock);
 	while ((busy = atomic_load(&region->busy)) != GMEMI_GONE)
 		(void)gmemi_sys_wait(&region->busy, busy, UINT64_MAX);
 	atomic_fetch_sub(&uffd->ranges, 1);
@@ -99,10 +99,10 @@ static bool covers(const struct gmemi_watch *watch, uint64_t offset, uint64_t le
 	const struct gmemi_region *region;
 	bool covered;
 
-	pthread_mutex_lock(&watched->uffd->index_lock);
+	gmemi_lock(&watched->uffd->index_lock);
 	region = gmemi_index_region(watched, offset);
 	covered = region && region->offset < offset + length;
-	pthread_mutex_unlock(&watched->uffd->index_lock);
+	gmemi_unlock(&watched->uffd->index_lock);
 	return covered;
 }
 
@@ -117,11 +117,11 @@ static void filled(struct gmemi_watch *watch, uint64_t offset, uint64_t length)
 		struct gmemi_region *region;
 		uint64_t part;
 
-		pthread_mutex_lock(&uffd->index_lock);
+		gmemi_lock(&uffd->index_lock);
 		region = gmemi_index_region(watched, offset);
 		if (region)
 			gmemi_region_claim(region);
-		pthread_mutex_unlock(&uffd->index_lock);
+		gmemi_unlock(&uffd->index_lock);
 		if (!region)
 			return;
 		offset = offset > region->offset ? offset : region->offset;

@@ -53,11 +53,11 @@ static int add_region(struct gmem_uffd *uffd, struct gmemi_region *region, uint6
 {
 	int r;
 
-	pthread_mutex_lock(&uffd->index_lock);
+	gmemi_lock(&uffd->index_lock);
 	r = check_new(uffd, region->watched, region, hva);
 	if (r == 0)
 		r = gmemi_index_add_region(region->watched, region);
-	pthread_mutex_unlock(&uffd->index_lock);
+	gmemi_unlock(&uffd->index_lock);
 	if (r < 0)
 		return r;
 	atomic_fetch_add(&uffd->ranges, 1);
@@ -74,9 +74,9 @@ static int add_view(struct gmem_uffd *uffd, struct gmemi_region *region, const s
 		return -ENOMEM;
 	*view = *wanted;
 	view->region = region;
-	pthread_mutex_lock(&uffd->index_lock);
+	gmemi_lock(&uffd->index_lock);
 	r = gmemi_index_add_view(uffd, view);
-	pthread_mutex_unlock(&uffd->index_lock);
+	gmemi_unlock(&uffd->index_lock);
 	if (r < 0)
 		gmemi_free(view);
 	return r;

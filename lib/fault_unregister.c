@@ -13,9 +13,9 @@ static struct gmemi_region *next_region(struct gmem_uffd *uffd, const struct gme
 {
 	struct gmemi_region *region;
 
-	pthread_mutex_lock(&uffd->index_lock);
+	gmemi_lock(&uffd->index_lock);
 	region = gmemi_index_region(watched, offset);
-	pthread_mutex_unlock(&uffd->index_lock);
+	gmemi_unlock(&uffd->index_lock);
 	return region && region->offset < end ? region : NULL;
 }
 
@@ -26,13 +26,13 @@ static bool leaves_zeros(struct gmem_uffd *uffd, const struct gmemi_region *regi
 
 	if (atomic_load(&uffd->owner_gone))
 		return false;
-	pthread_mutex_lock(&uffd->index_lock);
+	gmemi_lock(&uffd->index_lock);
 	for (const struct gmemi_view *view = region->views; view && !empty; view = view->next) {
 		uint64_t first = gmemi_region_page(region, view->offset), end = first + gmemi_region_pages(region, view->length);
 
 		empty = gmemi_pagemap_find_empty(region->map, first, end) < end;
 	}
-	pthread_mutex_unlock(&uffd->index_lock);
+	gmemi_unlock(&uffd->index_lock);
 	return empty;
 }
 

@@ -1,32 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 #include "gate.h"
 
-#include <stdatomic.h>
-#include <stdbool.h>
-
 #include "sys.h"
 
 #define CLOSED (UINT32_C(1) << 31)
 #define ASLEEP (UINT32_C(1) << 30) /* somebody is, on the state */
 #define INSIDE (ASLEEP - 1)
+#define LOOKS_AT_LOCK 100
 #define LOOKS 400 /* before going to sleep: some microseconds, as long as a call of the kernel for one page takes */
-
-void gmemi_gate_begin_mutex(pthread_mutex_t *mutex)
-{
-#ifdef PTHREAD_ADAPTIVE_MUTEX_INITIALIZER_NP /* where libc has mutexes that look first */
-	pthread_mutexattr_t kind;
-
-	if (pthread_mutexattr_init(&kind) == 0) {
-		int r = pthread_mutexattr_settype(&kind, PTHREAD_MUTEX_ADAPTIVE_NP);
-
-		r = r == 0 ? pthread_mutex_init(mutex, &kind) : r;
-		pthread_mutexattr_destroy(&kind);
-		if (r == 0)
-			return;
-	}
-#endif
-	pthread_mutex_init(mutex, NULL);
-}
 
 void gmemi_gate_begin(struct gmemi_gate *gate)
 {
@@ -107,4 +88,21 @@ void gmemi_gate_open(struct gmemi_gate *gate)
 
 	if (before & ASLEEP)
 		wake(gate);
+}
+
+/* A lock is held for less than a call of the kernel. */
+void gmemi_lock_wait(struct gmemi_lock *lock)
+{
+	for (int i = 0; i < LOOKS_AT_LOCK; i++) {
+		if (atomic_load_explicit(&lock->state, memory_order_relaxed) == 0 && gmemi_lock_try(lock))
+			return;
+		pause_for_a_moment();
+	}
+	while (atomic_exchange_explicit(&lock->state, 2, memory_order_acquire) != 0)
+		(void)gmemi_sys_wait(&lock->state, 2, UINT64_MAX); /* whatever it says: it is looked again */
+}
+
+void gmemi_lock_wake(struct gmemi_lock *lock)
+{
+	gmemi_sys_wake(&lock->state);
 }

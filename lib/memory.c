@@ -88,7 +88,7 @@ struct gmem *gmemi_memory_new(struct gmem_vm *vm, uint64_t length, uint64_t need
 	mem->length = length;
 	mem->need = need;
 	mem->page_size = page_size_for(need);
-	gmemi_gate_begin_mutex(&mem->lock);
+	gmemi_lock_begin(&mem->lock);
 	gmemi_claims_begin(&mem->content);
 	gmemi_vm_claim(vm);
 	return mem;
@@ -100,8 +100,6 @@ void gmemi_memory_free(struct gmem *mem)
 
 	gmemi_mapping_end(mem);
 	close_files(mem);
-	pthread_mutex_destroy(&mem->lock);
-	gmemi_claims_end(&mem->content);
 	gmemi_free(mem);
 	gmemi_vm_release(vm);
 }

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 
 #include "claim.h"
+#include "gate.h"
 #include "pagemap.h"
 #include "vm.h"
 
@@ -61,7 +62,7 @@ struct gmem {
 	enum gmem_mechanism mechanism;
 	struct gmemi_pagemap *map; /* NULL without GMEM_NEED_LAZY */
 	struct gmemi_claims content; /* with a page map: of who stores and marks pages, or marks and frees them */
-	pthread_mutex_t lock;	   /* guards the next six */
+	struct gmemi_lock lock;	   /* guards the next six */
 	struct gmemi_mapping *mappings;
 	atomic_bool map_lent;	   /* others may change the page map */
 	bool imported;		   /* others may have the same open file, and change its flags */

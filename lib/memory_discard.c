@@ -122,11 +122,11 @@ void gmemi_content_leave(struct gmem *mem, struct gmemi_claim *claim)
 /* To calls that are in the middle of a page. */
 static void tell_lost(struct gmem *mem, uint64_t first, uint64_t count)
 {
-	pthread_mutex_lock(&mem->lock);
+	gmemi_lock(&mem->lock);
 	for (struct gmemi_begun *begun = mem->begun; begun; begun = begun->next)
 		if (begun->page >= first && begun->page - first < count)
 			begun->lost = true;
-	pthread_mutex_unlock(&mem->lock);
+	gmemi_unlock(&mem->lock);
 }
 
 /* To who has asked a source for what was there before, and not stored it yet. */
@@ -135,11 +135,11 @@ static void note_refetch(struct gmem *mem, uint64_t offset, uint64_t length)
 	struct gmemi_refetches *refetches = &mem->refetches;
 	uint64_t number;
 
-	pthread_mutex_lock(&mem->lock);
+	gmemi_lock(&mem->lock);
 	number = atomic_fetch_add(&refetches->count, 1);
 	refetches->last[number % GMEMI_REFETCHES].offset = offset;
 	refetches->last[number % GMEMI_REFETCHES].length = length;
-	pthread_mutex_unlock(&mem->lock);
+	gmemi_unlock(&mem->lock);
 }
 
 static bool is_among(const struct gmemi_refetches *refetches, uint64_t age, uint64_t now, uint64_t offset, uint64_t length)
@@ -158,9 +158,9 @@ bool gmemi_content_is_stale(struct gmem *mem, uint64_t age, uint64_t offset, uin
 
 	if (gmemi_content_age(mem) == age)
 		return false;
-	pthread_mutex_lock(&mem->lock);
+	gmemi_lock(&mem->lock);
 	stale = is_among(&mem->refetches, age, gmemi_content_age(mem), offset, length);
-	pthread_mutex_unlock(&mem->lock);
+	gmemi_unlock(&mem->lock);
 	return stale;
 }
 
@@ -244,18 +244,18 @@ int gmem_discard(struct gmem *mem, uint64_t offset, uint64_t length, uint64_t *d
 
 void gmemi_memory_expose(struct gmem *mem)
 {
-	pthread_mutex_lock(&mem->lock);
+	gmemi_lock(&mem->lock);
 	mem->exposed = true;
-	pthread_mutex_unlock(&mem->lock);
+	gmemi_unlock(&mem->lock);
 }
 
 bool gmemi_memory_exposed(struct gmem *mem)
 {
 	bool exposed;
 
-	pthread_mutex_lock(&mem->lock);
+	gmemi_lock(&mem->lock);
 	exposed = mem->exposed;
-	pthread_mutex_unlock(&mem->lock);
+	gmemi_unlock(&mem->lock);
 	return exposed;
 }
 
@@ -263,9 +263,9 @@ bool gmemi_memory_free_unseen(struct gmem *mem, uint64_t offset, uint64_t length
 {
 	bool freed = false;
 
-	pthread_mutex_lock(&mem->lock);
+	gmemi_lock(&mem->lock);
 	if (!mem->exposed)
 		freed = punch_hole(gmemi_memory_shared_fd(mem), offset, length) == 0;
-	pthread_mutex_unlock(&mem->lock);
+	gmemi_unlock(&mem->lock);
 	return freed;
 }

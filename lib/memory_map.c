@@ -186,14 +186,14 @@ int gmem_map(struct gmem *mem, uint64_t offset, uint64_t length, void **address,
 		return r;
 	if (!address)
 		return gmemi_refuse(-EINVAL, "address is NULL");
-	pthread_mutex_lock(&mem->lock);
+	gmemi_lock(&mem->lock);
 	r = find_or_add(mem, offset, length, !(o.flags & GMEM_MAP_READONLY), o.address, &m);
 	if (r == 0) {
 		m->told = true;
 		mem->exposed = true;
 		*address = gmemi_mapping_at(m, offset);
 	}
-	pthread_mutex_unlock(&mem->lock);
+	gmemi_unlock(&mem->lock);
 	return r;
 }
 
@@ -218,11 +218,11 @@ int gmemi_mapping_hold(struct gmem *mem, uint64_t offset, uint64_t length, struc
 	int r;
 
 	round_out(mem, &offset, &length);
-	pthread_mutex_lock(&mem->lock);
+	gmemi_lock(&mem->lock);
 	r = find_or_add(mem, offset, length, true, NULL, mapping);
 	if (r == 0)
 		use(*mapping);
-	pthread_mutex_unlock(&mem->lock);
+	gmemi_unlock(&mem->lock);
 	return r;
 }
 
@@ -231,13 +231,13 @@ int gmemi_mapping_hold_alias(struct gmem *mem, uint64_t offset, uint64_t length,
 	int r;
 
 	round_out(mem, &offset, &length);
-	pthread_mutex_lock(&mem->lock);
+	gmemi_lock(&mem->lock);
 	r = add_unwatched(mem, offset, length, true, NULL, mapping);
 	if (r == 0) {
 		(*mapping)->alias = true;
 		use(*mapping);
 	}
-	pthread_mutex_unlock(&mem->lock);
+	gmemi_unlock(&mem->lock);
 	return r;
 }
 
@@ -259,7 +259,7 @@ int gmemi_mapping_hold_some(struct gmem *mem, uint64_t offset, uint64_t length, 
 	struct gmemi_mapping *m;
 	int r = 0;
 
-	pthread_mutex_lock(&mem->lock);
+	gmemi_lock(&mem->lock);
 	m = find(mem, offset, length, true);
 	if (!m)
 		m = find(mem, offset, 1, true);
@@ -269,7 +269,7 @@ int gmemi_mapping_hold_some(struct gmem *mem, uint64_t offset, uint64_t length, 
 		use(m);
 		*mapping = m;
 	}
-	pthread_mutex_unlock(&mem->lock);
+	gmemi_unlock(&mem->lock);
 	return r;
 }
 
@@ -277,11 +277,11 @@ struct gmemi_mapping *gmemi_mapping_hold_present(struct gmem *mem, uint64_t offs
 {
 	struct gmemi_mapping *m;
 
-	pthread_mutex_lock(&mem->lock);
+	gmemi_lock(&mem->lock);
 	m = find(mem, offset, 1, true);
 	if (m)
 		use(m);
-	pthread_mutex_unlock(&mem->lock);
+	gmemi_unlock(&mem->lock);
 	return m;
 }
 
@@ -290,7 +290,7 @@ int gmemi_mapping_hold_at(struct gmem *mem, uint64_t offset, uint64_t length, co
 {
 	struct gmemi_mapping *m;
 
-	pthread_mutex_lock(&mem->lock);
+	gmemi_lock(&mem->lock);
 	m = mem->mappings;
 	while (m && !(!m->alias && m->writable && gmemi_range_contains(m->offset, m->length, offset, length) &&
 		      gmemi_mapping_at(m, offset) == address))
@@ -299,7 +299,7 @@ int gmemi_mapping_hold_at(struct gmem *mem, uint64_t offset, uint64_t length, co
 		use(m);
 		*mapping = m;
 	}
-	pthread_mutex_unlock(&mem->lock);
+	gmemi_unlock(&mem->lock);
 	return m ? 0 : gmemi_refuse(-EINVAL, "opts->address is not where gmem_map() has put this range to be written");
 }
 
@@ -363,9 +363,9 @@ int gmemi_mapping_hold_all(struct gmem *mem, uint64_t offset, uint64_t length, s
 {
 	int r;
 
-	pthread_mutex_lock(&mem->lock);
+	gmemi_lock(&mem->lock);
 	r = hold_all(mem, offset, length, mappings, count);
-	pthread_mutex_unlock(&mem->lock);
+	gmemi_unlock(&mem->lock);
 	return r;
 }
 
@@ -397,11 +397,11 @@ static bool is_window(const struct gmem *mem, const struct gmemi_mapping *m)
 
 void gmemi_mapping_drop(struct gmem *mem, struct gmemi_mapping *mapping)
 {
-	pthread_mutex_lock(&mem->lock);
+	gmemi_lock(&mem->lock);
 	mapping->users--;
 	if (mapping->users == 0 && is_window(mem, mapping))
 		(void)remove_mapping(mem, mapping); /* if it cannot be, it stays in the list for the next */
-	pthread_mutex_unlock(&mem->lock);
+	gmemi_unlock(&mem->lock);
 }
 
 /* The caller may not know how far the library's own mappings reach, also where it was told of a part: those that reach beyond
@@ -456,11 +456,11 @@ int gmem_unmap(struct gmem *mem, uint64_t offset, uint64_t length)
 		r = gmemi_range_check(offset, length, mem->page_size, mem->length);
 	if (r < 0)
 		return r;
-	pthread_mutex_lock(&mem->lock);
+	gmemi_lock(&mem->lock);
 	r = check_unmap(mem, offset, length);
 	if (r == 0)
 		r = unmap(mem, offset, length);
-	pthread_mutex_unlock(&mem->lock);
+	gmemi_unlock(&mem->lock);
 	return r;
 }
 

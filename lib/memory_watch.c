@@ -9,11 +9,11 @@ int gmemi_watch_begin(struct gmem *mem, struct gmemi_watch *watch)
 {
 	bool taken;
 
-	pthread_mutex_lock(&mem->lock);
+	gmemi_lock(&mem->lock);
 	taken = mem->watch != NULL;
 	if (!taken)
 		mem->watch = watch;
-	pthread_mutex_unlock(&mem->lock);
+	gmemi_unlock(&mem->lock);
 	return taken ? gmemi_refuse(-EBUSY, "another endpoint watches this memory") : 0;
 }
 
@@ -21,9 +21,9 @@ void gmemi_watch_end(struct gmem *mem)
 {
 	uint32_t calls;
 
-	pthread_mutex_lock(&mem->lock);
+	gmemi_lock(&mem->lock);
 	mem->watch = NULL;
-	pthread_mutex_unlock(&mem->lock);
+	gmemi_unlock(&mem->lock);
 	while ((calls = atomic_load(&mem->watch_calls)))
 		(void)gmemi_sys_wait(&mem->watch_calls, calls, UINT64_MAX);
 }
@@ -33,20 +33,20 @@ static struct gmemi_watch *enter(struct gmem *mem)
 {
 	struct gmemi_watch *watch;
 
-	pthread_mutex_lock(&mem->lock);
+	gmemi_lock(&mem->lock);
 	watch = mem->watch;
 	if (watch)
 		atomic_fetch_add(&mem->watch_calls, 1);
-	pthread_mutex_unlock(&mem->lock);
+	gmemi_unlock(&mem->lock);
 	return watch;
 }
 
 static void leave(struct gmem *mem)
 {
-	pthread_mutex_lock(&mem->lock);
+	gmemi_lock(&mem->lock);
 	if (atomic_fetch_sub(&mem->watch_calls, 1) == 1 && !mem->watch)
 		gmemi_sys_wake(&mem->watch_calls);
-	pthread_mutex_unlock(&mem->lock);
+	gmemi_unlock(&mem->lock);
 }
 
 void gmemi_watch_settle(struct gmem *mem)

@@ -102,7 +102,7 @@ struct gmemi_endpoint {
 	atomic_bool finishing;
 	atomic_bool queued;       /* a request may be; written with the lock */
 	_Atomic uint32_t changes; /* counts what gmem_pager_finish() waits for */
-	pthread_mutex_t lock;     /* guards what follows; held for a moment at a time */
+	struct gmemi_lock lock;   /* guards what follows; held for a moment at a time */
 	struct gmemi_request *unused, *pending;
 	struct gmemi_budget budget;   /* of events */
 	uint64_t comers;              /* who have come to wait so far */

@@ -105,7 +105,7 @@ static struct piece view_from(struct gmem_uffd *uffd, uint64_t address, uint64_t
 	struct piece piece = { 0 };
 	const struct gmemi_view *view;
 
-	pthread_mutex_lock(&uffd->index_lock);
+	gmemi_lock(&uffd->index_lock);
 	view = gmemi_index_view(uffd, address);
 	if (view) {
 		uint64_t within = address > view->hva ? gmemi_round_down(address - view->hva, view->region->page_size) : 0;
@@ -114,7 +114,7 @@ static struct piece view_from(struct gmem_uffd *uffd, uint64_t address, uint64_t
 		*next = view->hva + view->length;
 		gmemi_region_claim(piece.region);
 	}
-	pthread_mutex_unlock(&uffd->index_lock);
+	gmemi_unlock(&uffd->index_lock);
 	return piece;
 }
 
@@ -197,11 +197,11 @@ void gmemi_background_step(struct gmemi_seat *seat, struct gmemi_endpoint *endpo
 	struct gmemi_region *region;
 	uint64_t content;
 
-	pthread_mutex_lock(&endpoint->lock);
+	gmemi_lock(&endpoint->lock);
 	if (gmemi_background_due(endpoint) <= now)
 		request = next_request(endpoint, now, &content);
 	if (!request) {
-		pthread_mutex_unlock(&endpoint->lock);
+		gmemi_unlock(&endpoint->lock);
 		return;
 	}
 	region = request->region;
@@ -231,13 +231,13 @@ void gmemi_background_ahead(struct gmemi_endpoint *endpoint, struct gmemi_region
 		return;
 	end = gmemi_min(offset + endpoint->ahead, region->offset + region->length);
 	end = gmemi_round_down(end - region->offset, region->page_size) + region->offset;
-	pthread_mutex_lock(&endpoint->lock);
+	gmemi_lock(&endpoint->lock);
 	from = endpoint->ahead_end > offset && endpoint->ahead_end < end ? endpoint->ahead_end : offset;
 	if (endpoint->ahead_end > offset && endpoint->ahead_end - offset > endpoint->ahead / 2 && endpoint->ahead_end <= end)
 		from = end; /* half of it is still there */
 	if (from < end)
 		endpoint->ahead_end = end = end_of_empty(region, from, end);
-	pthread_mutex_unlock(&endpoint->lock);
+	gmemi_unlock(&endpoint->lock);
 	if (from < end && region->strategy == GMEM_STRATEGY_FILL)
 		(void)gmemi_sys_fallocate(gmemi_memory_shared_fd(region->watched->mem), FALLOC_FL_KEEP_SIZE, from, end - from);
 	gmemi_region_leave(region);

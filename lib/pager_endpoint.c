@@ -159,7 +159,6 @@ static void free_endpoint(struct gmemi_endpoint *endpoint)
 	(void)gmemi_uffd_serve(endpoint->uffd, NULL, endpoint->pager);
 	gmemi_uffd_let_go(endpoint->uffd);
 	gmemi_source_release(endpoint->source);
-	pthread_mutex_destroy(&endpoint->lock);
 	gmemi_free(endpoint);
 	if (watch)
 		watch->ended(watch, pending);
@@ -259,7 +258,7 @@ static bool begin_look(struct gmemi_endpoint *endpoint, uint64_t now)
 {
 	bool begins;
 
-	pthread_mutex_lock(&endpoint->lock);
+	gmemi_lock(&endpoint->lock);
 	begins = endpoint->look_due <= now && !endpoint->looking;
 	if (begins) {
 		endpoint->look_due = UINT64_MAX;
@@ -267,7 +266,7 @@ static bool begin_look(struct gmemi_endpoint *endpoint, uint64_t now)
 		if (!endpoint->search.address && !endpoint->search.page)
 			endpoint->search_comers = endpoint->comers;
 	}
-	pthread_mutex_unlock(&endpoint->lock);
+	gmemi_unlock(&endpoint->lock);
 	return begins;
 }
 
@@ -277,7 +276,7 @@ static bool end_look(struct gmemi_endpoint *endpoint, enum gmemi_found found, ui
 {
 	bool complete = false;
 
-	pthread_mutex_lock(&endpoint->lock);
+	gmemi_lock(&endpoint->lock);
 	endpoint->looking = false;
 	if (found == GMEMI_FOUND_NONE && endpoint->search_comers == endpoint->comers)
 		complete = !endpoint->complete;
@@ -286,7 +285,7 @@ static bool end_look(struct gmemi_endpoint *endpoint, enum gmemi_found found, ui
 	endpoint->complete |= complete;
 	if (!endpoint->complete)
 		gmemi_background_resume(endpoint, now);
-	pthread_mutex_unlock(&endpoint->lock);
+	gmemi_unlock(&endpoint->lock);
 	return complete;
 }
 
@@ -316,10 +315,10 @@ void gmemi_endpoint_hear_again(struct gmemi_endpoint *endpoint)
 
 void gmemi_endpoint_rearm(struct gmemi_endpoint *endpoint)
 {
-	pthread_mutex_lock(&endpoint->lock);
+	gmemi_lock(&endpoint->lock);
 	endpoint->deaf = true;
 	gmemi_endpoint_hear_again(endpoint);
-	pthread_mutex_unlock(&endpoint->lock);
+	gmemi_unlock(&endpoint->lock);
 }
 
 /* --- public calls ------------------------------------------------------------------------------------------------------- */
@@ -354,7 +353,7 @@ static void fill_in(struct gmemi_endpoint *endpoint, struct gmem_pager *pager, s
 	endpoint->before = gmemi_endpoint_past(endpoint);
 	atomic_init(&endpoint->due, UINT64_MAX);
 	atomic_init(&endpoint->claims, 2); /* the table's, and of whoever adds it */
-	gmemi_gate_begin_mutex(&endpoint->lock);
+	gmemi_lock_begin(&endpoint->lock);
 	for (int i = 0; i < GMEMI_REQUESTS; i++)
 		gmemi_request_put(endpoint, &endpoint->requests[i]);
 }
@@ -420,10 +419,10 @@ static uint64_t count_pending(struct gmemi_endpoint *endpoint)
 {
 	uint64_t count = 0;
 
-	pthread_mutex_lock(&endpoint->lock);
+	gmemi_lock(&endpoint->lock);
 	for (const struct gmemi_request *r = endpoint->pending; r; r = r->next)
 		count += r->faults;
-	pthread_mutex_unlock(&endpoint->lock);
+	gmemi_unlock(&endpoint->lock);
 	return count;
 }
 

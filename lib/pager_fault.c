@@ -109,12 +109,12 @@ static void bring_in(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, s
 	struct window window;
 	bool along;
 
-	pthread_mutex_lock(&endpoint->lock);
+	gmemi_lock(&endpoint->lock);
 	other = gmemi_request_at(endpoint, region, fault->offset, region->page_size);
 	if (other) {
 		gmemi_request_join(endpoint, other, fault->offset, region->page_size, now);
 		gmemi_request_put(endpoint, request);
-		pthread_mutex_unlock(&endpoint->lock);
+		gmemi_unlock(&endpoint->lock);
 		gmemi_region_leave(region);
 		return;
 	}
@@ -139,7 +139,7 @@ static void show(struct gmemi_endpoint *endpoint, struct gmemi_region *region,
 	struct window window;
 	bool along;
 
-	pthread_mutex_lock(&endpoint->lock);
+	gmemi_lock(&endpoint->lock);
 	window = behind(endpoint, region, fault, &along);
 	gmemi_request_begin(endpoint, request, region, window.offset, window.length, now);
 	request->along = along;
@@ -150,10 +150,10 @@ static void show(struct gmemi_endpoint *endpoint, struct gmemi_region *region,
 
 static void give_back(struct gmemi_endpoint *endpoint, struct gmemi_request *request)
 {
-	pthread_mutex_lock(&endpoint->lock);
+	gmemi_lock(&endpoint->lock);
 	gmemi_request_put(endpoint, request);
 	gmemi_endpoint_hear_again(endpoint);
-	pthread_mutex_unlock(&endpoint->lock);
+	gmemi_unlock(&endpoint->lock);
 }
 
 static void serve_page(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, const struct gmem_fault *fault,
@@ -215,14 +215,14 @@ static uint32_t get_spares(struct gmemi_endpoint *endpoint, struct gmemi_spares 
 
 	if (spares->count >= wanted && !endpoint->budget.each)
 		return wanted;
-	pthread_mutex_lock(&endpoint->lock);
+	gmemi_lock(&endpoint->lock);
 	may = within_budget(endpoint, wanted);
 	while (spares->count < GMEMI_SPARES && (spares->requests[spares->count] = gmemi_request_get(endpoint)))
 		spares->count++;
 	count = spares->count < may ? spares->count : may;
 	gmemi_budget_give(&endpoint->budget, may - count);
 	endpoint->deaf = endpoint->deaf || count == 0;
-	pthread_mutex_unlock(&endpoint->lock);
+	gmemi_unlock(&endpoint->lock);
 	return count;
 }
 
@@ -231,21 +231,21 @@ static void give_back_budget(struct gmemi_endpoint *endpoint, uint32_t unread)
 {
 	if (!unread || !endpoint->budget.each)
 		return;
-	pthread_mutex_lock(&endpoint->lock);
+	gmemi_lock(&endpoint->lock);
 	gmemi_budget_give(&endpoint->budget, unread);
 	gmemi_endpoint_hear_again(endpoint);
-	pthread_mutex_unlock(&endpoint->lock);
+	gmemi_unlock(&endpoint->lock);
 }
 
 void gmemi_endpoint_put_spares(struct gmemi_endpoint *endpoint, struct gmemi_spares *spares)
 {
 	if (!spares->count)
 		return;
-	pthread_mutex_lock(&endpoint->lock);
+	gmemi_lock(&endpoint->lock);
 	while (spares->count)
 		gmemi_request_put(endpoint, spares->requests[--spares->count]);
 	gmemi_endpoint_hear_again(endpoint);
-	pthread_mutex_unlock(&endpoint->lock);
+	gmemi_unlock(&endpoint->lock);
 }
 
 static void cannot_read(struct gmemi_endpoint *endpoint, int error)
@@ -255,9 +255,9 @@ static void cannot_read(struct gmemi_endpoint *endpoint, int error)
 		gmemi_endpoint_orphaned(endpoint);
 		return;
 	}
-	pthread_mutex_lock(&endpoint->lock);
+	gmemi_lock(&endpoint->lock);
 	endpoint->deaf = true;
-	pthread_mutex_unlock(&endpoint->lock);
+	gmemi_unlock(&endpoint->lock);
 	gmemi_pager_want(endpoint, gmemi_sys_now() + READ_AGAIN);
 }
 

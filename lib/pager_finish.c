@@ -27,7 +27,7 @@ static int queue_prefetch(struct gmemi_endpoint *endpoint, struct gmemi_region *
 {
 	bool room;
 
-	pthread_mutex_lock(&endpoint->lock);
+	gmemi_lock(&endpoint->lock);
 	room = endpoint->prefetch_count < GMEMI_PREFETCHES;
 	if (room) {
 		uint32_t at = (endpoint->prefetch_first + endpoint->prefetch_count++) % GMEMI_PREFETCHES;
@@ -35,7 +35,7 @@ static int queue_prefetch(struct gmemi_endpoint *endpoint, struct gmemi_region *
 		endpoint->prefetches[at] = (struct gmemi_prefetch){ region, offset, length };
 		gmemi_background_resume(endpoint, gmemi_sys_now());
 	}
-	pthread_mutex_unlock(&endpoint->lock);
+	gmemi_unlock(&endpoint->lock);
 	if (room)
 		return 0;
 	gmemi_region_release(region);
@@ -74,14 +74,14 @@ static int unregister_all(struct gmem_uffd *uffd)
 		uint64_t offset = 0, length = 0;
 		int r;
 
-		pthread_mutex_lock(&uffd->index_lock);
+		gmemi_lock(&uffd->index_lock);
 		view = gmemi_index_view(uffd, 0);
 		if (view) {
 			mem = view->region->watched->mem;
 			offset = view->region->offset;
 			length = view->region->length;
 		}
-		pthread_mutex_unlock(&uffd->index_lock);
+		gmemi_unlock(&uffd->index_lock);
 		if (!view)
 			return 0;
 		r = gmem_uffd_unregister(uffd, mem, offset, length);
@@ -92,13 +92,13 @@ static int unregister_all(struct gmem_uffd *uffd)
 
 static void set_finishing(struct gmemi_endpoint *endpoint, bool on)
 {
-	pthread_mutex_lock(&endpoint->lock);
+	gmemi_lock(&endpoint->lock);
 	endpoint->finishing = on;
 	if (on) {
 		endpoint->failed = false;
 		endpoint->background_due = 0; /* whatever the cap has put off */
 	}
-	pthread_mutex_unlock(&endpoint->lock);
+	gmemi_unlock(&endpoint->lock);
 	if (on)
 		gmemi_pager_want(endpoint, 0);
 }
@@ -112,10 +112,10 @@ static int look(struct gmemi_endpoint *endpoint)
 		return gmemi_refuse(-ENOENT, "the endpoint has been let go meanwhile");
 	if (atomic_load(&endpoint->pager->stopping))
 		return gmemi_refuse(-ESHUTDOWN, "the pager was stopped");
-	pthread_mutex_lock(&endpoint->lock);
+	gmemi_lock(&endpoint->lock);
 	failed = endpoint->failed;
 	complete = endpoint->complete;
-	pthread_mutex_unlock(&endpoint->lock);
+	gmemi_unlock(&endpoint->lock);
 	if (gmemi_endpoint_empty(endpoint->uffd) == 0)
 		return complete; /* the program is told before it is let go */
 	return failed ? gmemi_refuse(-EIO, "the source of some pages has failed: they stay watched") : 0;

@@ -24,12 +24,12 @@ int gmemi_pager_forward(struct gmem_pager *pager, struct gmem_uffd *uffd, struct
 	if (!forward->watched) {
 		r = gmemi_refuse(-ENOENT, "this endpoint watches nothing of the memory");
 	} else {
-		pthread_mutex_lock(&endpoint->lock);
+		gmemi_lock(&endpoint->lock);
 		place = &endpoint->forwards;
 		while (*place)
 			place = &(*place)->next;
 		*place = forward;
-		pthread_mutex_unlock(&endpoint->lock);
+		gmemi_unlock(&endpoint->lock);
 		gmemi_pager_want(endpoint, 0);
 	}
 	gmemi_endpoint_leave(endpoint); /* it may be the last, and all is told here */
@@ -71,7 +71,7 @@ static void finish(struct gmemi_endpoint *endpoint, struct gmemi_forward *forwar
 	while (*place != forward)
 		place = &(*place)->next;
 	*place = forward->next;
-	pthread_mutex_unlock(&endpoint->lock);
+	gmemi_unlock(&endpoint->lock);
 	tell(forward, code);
 }
 
@@ -162,7 +162,7 @@ static bool go_on(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, stru
 	if (other && !join(endpoint, forward, other, from, now))
 		finish(endpoint, forward, other->error ? other->error : -EIO);
 	else if (other)
-		pthread_mutex_unlock(&endpoint->lock);
+		gmemi_unlock(&endpoint->lock);
 	return other;
 }
 
@@ -189,7 +189,7 @@ static bool step(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, struc
 	}
 	if (!gmemi_range_contains(region->offset, region->length, forward->at, 1)) {
 		gmemi_region_leave(region); /* the next one has the rest */
-		pthread_mutex_unlock(&endpoint->lock);
+		gmemi_unlock(&endpoint->lock);
 		return true;
 	}
 	return go_on(seat, endpoint, forward, region, now);
@@ -210,10 +210,10 @@ void gmemi_forwards_step(struct gmemi_seat *seat, struct gmemi_endpoint *endpoin
 	for (int i = 0; i < AT_ONCE; i++) {
 		struct gmemi_forward *forward;
 
-		pthread_mutex_lock(&endpoint->lock);
+		gmemi_lock(&endpoint->lock);
 		forward = next_forward(endpoint);
 		if (!forward || !step(seat, endpoint, forward, now)) { /* heard of again when a request ends */
-			pthread_mutex_unlock(&endpoint->lock);
+			gmemi_unlock(&endpoint->lock);
 			return;
 		}
 	}

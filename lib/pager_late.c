@@ -32,7 +32,7 @@ static struct gmemi_wanted wanted_of(struct delivery *d)
 	struct gmemi_wanted wanted = { .how = d->data ? GMEM_RESOLVE_DATA : GMEM_RESOLVE_ZERO, .data = d->data };
 	uint64_t first = UINT64_MAX, end = 0;
 
-	pthread_mutex_lock(&d->endpoint->lock);
+	gmemi_lock(&d->endpoint->lock);
 	d->comers = d->endpoint->comers;
 	for (const struct gmemi_request *r = d->endpoint->pending; r; r = r->next) {
 		if (!is_about(d, r) || !r->needed_length)
@@ -40,7 +40,7 @@ static struct gmemi_wanted wanted_of(struct delivery *d)
 		first = gmemi_min(first, r->needed);
 		end = r->needed + r->needed_length > end ? r->needed + r->needed_length : end;
 	}
-	pthread_mutex_unlock(&d->endpoint->lock);
+	gmemi_unlock(&d->endpoint->lock);
 	if (first < end) {
 		wanted.needed = first;
 		wanted.needed_length = end - first;
@@ -68,9 +68,9 @@ static int make_pages(const struct delivery *d)
 		}
 	}
 	if (done) {
-		pthread_mutex_lock(&d->endpoint->lock);
+		gmemi_lock(&d->endpoint->lock);
 		gmemi_endpoint_came(d->endpoint);
-		pthread_mutex_unlock(&d->endpoint->lock);
+		gmemi_unlock(&d->endpoint->lock);
 	}
 	return r;
 }
@@ -154,13 +154,13 @@ static void take_deliveries(const struct delivery *d)
 {
 	struct gmemi_request *request, *next;
 
-	pthread_mutex_lock(&d->endpoint->lock);
+	gmemi_lock(&d->endpoint->lock);
 	for (request = d->endpoint->pending; request; request = next) {
 		next = request->next;
 		if (is_about(d, request))
 			take_delivery(d, request);
 	}
-	pthread_mutex_unlock(&d->endpoint->lock);
+	gmemi_unlock(&d->endpoint->lock);
 }
 
 /* Those that a thread asks for at this moment: the answer is known before the source has said that it will come. */
@@ -185,11 +185,11 @@ static void ask_again(const struct delivery *d)
 {
 	struct gmemi_request *request;
 
-	pthread_mutex_lock(&d->endpoint->lock);
+	gmemi_lock(&d->endpoint->lock);
 	refuse_early(d, -EAGAIN);
 	while ((request = next_refused(d)))
 		ask_anew(d->endpoint, request);
-	pthread_mutex_unlock(&d->endpoint->lock);
+	gmemi_unlock(&d->endpoint->lock);
 }
 
 static struct gmemi_request *next_failed(const struct delivery *d)
@@ -203,19 +203,19 @@ static struct gmemi_request *next_failed(const struct delivery *d)
 
 static void fail(const struct delivery *d, int error)
 {
-	pthread_mutex_lock(&d->endpoint->lock);
+	gmemi_lock(&d->endpoint->lock);
 	refuse_early(d, error);
-	pthread_mutex_unlock(&d->endpoint->lock);
+	gmemi_unlock(&d->endpoint->lock);
 	for (;;) {
 		struct gmemi_request *request;
 
-		pthread_mutex_lock(&d->endpoint->lock);
+		gmemi_lock(&d->endpoint->lock);
 		request = next_failed(d);
 		if (!request)
 			break;
 		gmemi_request_failed(d->endpoint, request, error); /* gives the lock back */
 	}
-	pthread_mutex_unlock(&d->endpoint->lock);
+	gmemi_unlock(&d->endpoint->lock);
 }
 
 /* Whole pages of it; the others are the source's mistake. */

@@ -36,7 +36,7 @@ static void give_up_background(struct gmemi_endpoint *endpoint, struct gmemi_req
 	endpoint->failed = true;
 	endpoint->background_due = gmemi_sys_now() + LAST_RETRY;
 	gmemi_request_end(endpoint, request);
-	pthread_mutex_unlock(&endpoint->lock);
+	gmemi_unlock(&endpoint->lock);
 	gmemi_endpoint_changed(endpoint);
 }
 
@@ -72,7 +72,7 @@ static void give_up(struct gmemi_endpoint *endpoint, struct gmemi_request *reque
 	}
 	if (atomic_load(&request->region->busy) & GMEMI_GONE) {
 		gmemi_request_end(endpoint, request);
-		pthread_mutex_unlock(&endpoint->lock);
+		gmemi_unlock(&endpoint->lock);
 		return;
 	}
 	request->state = GMEMI_REQUEST_PARKED;
@@ -80,11 +80,11 @@ static void give_up(struct gmemi_endpoint *endpoint, struct gmemi_request *reque
 	endpoint->failed = true;
 	copy = *request;
 	gmemi_region_claim(copy.region);
-	pthread_mutex_unlock(&endpoint->lock);
+	gmemi_unlock(&endpoint->lock);
 	verdict = gmemi_endpoint_tell(endpoint, GMEM_PAGER_SOURCE_FAILED, &copy, error);
 	if (verdict == GMEM_FAILURE_POISON)
 		poison(endpoint, &copy, &verdict);
-	pthread_mutex_lock(&endpoint->lock);
+	gmemi_lock(&endpoint->lock);
 	if (request->serial == copy.serial && request->state == GMEMI_REQUEST_PARKED) {
 		bool waits = verdict == GMEM_FAILURE_WAIT;
 
@@ -96,7 +96,7 @@ static void give_up(struct gmemi_endpoint *endpoint, struct gmemi_request *reque
 				gmemi_request_end(endpoint, request);
 		}
 	}
-	pthread_mutex_unlock(&endpoint->lock);
+	gmemi_unlock(&endpoint->lock);
 	gmemi_region_release(copy.region);
 	gmemi_endpoint_changed(endpoint);
 }
@@ -134,7 +134,7 @@ void gmemi_request_failed(struct gmemi_endpoint *endpoint, struct gmemi_request 
 	} else {
 		again_at(endpoint, request, GMEMI_REQUEST_RETRY, gmemi_min(now + wait, request->deadline));
 	}
-	pthread_mutex_unlock(&endpoint->lock);
+	gmemi_unlock(&endpoint->lock);
 }
 
 /* The lock is held. */
@@ -212,7 +212,7 @@ static void resolve_again(struct gmemi_endpoint *endpoint, struct gmemi_request 
 		gmemi_request_end(endpoint, request); /* what was brought in is in the map */
 	else
 		again_at(endpoint, request, gmemi_request_is_over(request) ? GMEMI_REQUEST_RESOLVE : GMEMI_REQUEST_RETRY, when);
-	pthread_mutex_unlock(&endpoint->lock);
+	gmemi_unlock(&endpoint->lock);
 }
 
 /* With the lock, which is given back. True: somebody has come to wait for it meanwhile, and *next is for that: perhaps for a page
@@ -229,11 +229,11 @@ static bool settle(struct gmemi_endpoint *endpoint, const struct attempt *attemp
 		gmemi_request_failed(endpoint, request, r);
 	} else if (r == 0 && request->comer != attempt->comer) {
 		*next = attempt_of(request, GMEM_RESOLVE_PRESENT, NULL);
-		pthread_mutex_unlock(&endpoint->lock);
+		gmemi_unlock(&endpoint->lock);
 		return true;
 	} else {
 		gmemi_request_end(endpoint, request);
-		pthread_mutex_unlock(&endpoint->lock);
+		gmemi_unlock(&endpoint->lock);
 	}
 	return false;
 }
@@ -245,7 +245,7 @@ static void resolve(struct gmemi_endpoint *endpoint, struct gmemi_request *reque
 	struct attempt attempt = attempt_of(request, how, data), next = attempt;
 	bool more = true;
 
-	pthread_mutex_unlock(&endpoint->lock);
+	gmemi_unlock(&endpoint->lock);
 	while (more) {
 		uint64_t done;
 		int r = carry_out(endpoint, &attempt, &done);
@@ -255,14 +255,14 @@ static void resolve(struct gmemi_endpoint *endpoint, struct gmemi_request *reque
 			gmemi_endpoint_orphaned(endpoint);
 			r = -ENOENT;
 		}
-		pthread_mutex_lock(&endpoint->lock);
+		gmemi_lock(&endpoint->lock);
 		if (done)
 			gmemi_endpoint_came(endpoint);
 		more = request->serial == attempt.serial;
 		if (more)
 			more = settle(endpoint, &attempt, r, &next);
 		else
-			pthread_mutex_unlock(&endpoint->lock);
+			gmemi_unlock(&endpoint->lock);
 		attempt = next;
 	}
 }
@@ -338,13 +338,13 @@ static void take_answer(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint
 		resolve(endpoint, request, GMEM_RESOLVE_PRESENT, NULL);
 	} else if (request->early == -EAGAIN) {
 		again_at(endpoint, request, GMEMI_REQUEST_RETRY, gmemi_sys_now() + backoff(FIRST_AGAIN, LAST_AGAIN, request->tries));
-		pthread_mutex_unlock(&endpoint->lock);
+		gmemi_unlock(&endpoint->lock);
 	} else if (request->early) {
 		gmemi_request_failed(endpoint, request, request->early);
 	} else {
 		request->state = GMEMI_REQUEST_LATER;
 		gmemi_pager_want(endpoint, request->deadline);
-		pthread_mutex_unlock(&endpoint->lock);
+		gmemi_unlock(&endpoint->lock);
 	}
 }
 
@@ -353,16 +353,16 @@ void gmemi_request_try(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint,
 	struct gmemi_request copy = begin_asking(request);
 	int answer;
 
-	pthread_mutex_unlock(&endpoint->lock);
+	gmemi_unlock(&endpoint->lock);
 	answer = ask(seat, endpoint, &copy, false);
-	pthread_mutex_lock(&endpoint->lock);
+	gmemi_lock(&endpoint->lock);
 	if (request->serial != copy.serial) {
-		pthread_mutex_unlock(&endpoint->lock);
+		gmemi_unlock(&endpoint->lock);
 	} else if (answer == -EAGAIN) {
 		gmemi_tolerated();
 		queue(endpoint, request);
 		gmemi_pager_want(endpoint, request->deadline);
-		pthread_mutex_unlock(&endpoint->lock);
+		gmemi_unlock(&endpoint->lock);
 	} else {
 		take_answer(seat, endpoint, request, answer);
 	}
@@ -389,17 +389,17 @@ static void run_queued(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint,
 	copy = begin_asking(request);
 	gmemi_region_claim(copy.region);
 	endpoint->reading++;
-	pthread_mutex_unlock(&endpoint->lock);
+	gmemi_unlock(&endpoint->lock);
 	gmemi_seat_blocks(seat);
 	answer = ask(seat, endpoint, &copy, true);
 	gmemi_seat_unblocks(seat);
-	pthread_mutex_lock(&endpoint->lock);
+	gmemi_lock(&endpoint->lock);
 	endpoint->reading--;
 	if (request->serial == copy.serial && request->state == GMEMI_REQUEST_READING) {
 		take_answer(seat, endpoint, request, answer);
 	} else { /* it has been given up, or delivered */
 		gmemi_tolerated();
-		pthread_mutex_unlock(&endpoint->lock);
+		gmemi_unlock(&endpoint->lock);
 	}
 	gmemi_region_release(copy.region);
 }
@@ -418,10 +418,10 @@ void gmemi_request_run_queue(struct gmemi_seat *seat, struct gmemi_endpoint *end
 	while (gmemi_request_is_queued(endpoint)) {
 		struct gmemi_request *request;
 
-		pthread_mutex_lock(&endpoint->lock);
+		gmemi_lock(&endpoint->lock);
 		request = take_queued(endpoint);
 		if (!request || atomic_load(&endpoint->claims) & GMEMI_ENDED) {
-			pthread_mutex_unlock(&endpoint->lock);
+			gmemi_unlock(&endpoint->lock);
 			return;
 		}
 		run_queued(seat, endpoint, request);
@@ -476,7 +476,7 @@ static void run_one_due(struct gmemi_endpoint *endpoint, struct gmemi_request *r
 		gmemi_request_present(endpoint, request);
 	} else {
 		queue(endpoint, request);
-		pthread_mutex_unlock(&endpoint->lock);
+		gmemi_unlock(&endpoint->lock);
 	}
 }
 
@@ -485,10 +485,10 @@ void gmemi_request_run_due(struct gmemi_endpoint *endpoint, uint64_t now)
 	struct gmemi_request *request;
 
 	for (;;) {
-		pthread_mutex_lock(&endpoint->lock);
+		gmemi_lock(&endpoint->lock);
 		request = next_due(endpoint, now);
 		if (!request) {
-			pthread_mutex_unlock(&endpoint->lock);
+			gmemi_unlock(&endpoint->lock);
 			break;
 		}
 		run_one_due(endpoint, request, now);

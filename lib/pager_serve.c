@@ -67,7 +67,7 @@ static void want_next(struct gmemi_endpoint *endpoint)
 {
 	uint64_t when;
 
-	pthread_mutex_lock(&endpoint->lock);
+	gmemi_lock(&endpoint->lock);
 	when = gmemi_background_due(endpoint);
 	if (!endpoint->looking) /* else whoever looks comes by here when he has done it */
 		when = gmemi_min(when, endpoint->look_due);
@@ -77,7 +77,7 @@ static void want_next(struct gmemi_endpoint *endpoint)
 		else if (r->state != GMEMI_REQUEST_PARKED)
 			when = gmemi_min(when, r->deadline);
 	}
-	pthread_mutex_unlock(&endpoint->lock);
+	gmemi_unlock(&endpoint->lock);
 	gmemi_pager_want(endpoint, when);
 }
 
@@ -119,10 +119,10 @@ static int serve_eagerly(struct gmemi_seat *seat, struct gmemi_endpoint *endpoin
 static void serve_time(struct gmemi_seat *seat, struct gmemi_endpoint *endpoint, uint64_t now)
 {
 	atomic_store(&endpoint->due, UINT64_MAX);
-	pthread_mutex_lock(&endpoint->lock);
+	gmemi_lock(&endpoint->lock);
 	gmemi_request_drop_gone(endpoint);
 	gmemi_endpoint_hear_again(endpoint);
-	pthread_mutex_unlock(&endpoint->lock);
+	gmemi_unlock(&endpoint->lock);
 	if (gmemi_uffd_has_untold(endpoint->uffd))
 		(void)serve_eagerly(seat, endpoint);
 	gmemi_forwards_step(seat, endpoint, now);

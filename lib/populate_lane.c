@@ -62,10 +62,10 @@ static void announce(struct gmemi_lane *lane)
 	if (!mem->map)
 		return;
 	lane->begun.page = UINT64_MAX;
-	pthread_mutex_lock(&mem->lock);
+	gmemi_lock(&mem->lock);
 	lane->begun.next = mem->begun;
 	mem->begun = &lane->begun;
-	pthread_mutex_unlock(&mem->lock);
+	gmemi_unlock(&mem->lock);
 }
 
 static void retract(struct gmemi_lane *lane)
@@ -75,11 +75,11 @@ static void retract(struct gmemi_lane *lane)
 
 	if (!mem->map)
 		return;
-	pthread_mutex_lock(&mem->lock);
+	gmemi_lock(&mem->lock);
 	while (*link != &lane->begun)
 		link = &(*link)->next;
 	*link = lane->begun.next;
-	pthread_mutex_unlock(&mem->lock);
+	gmemi_unlock(&mem->lock);
 }
 
 /* How much of what is next belongs to a page that was freed after its first part was stored. */
@@ -99,10 +99,10 @@ static void remember_begun(struct gmemi_lane *lane)
 
 	if (page == lane->begun.page)
 		return;
-	pthread_mutex_lock(&mem->lock);
+	gmemi_lock(&mem->lock);
 	lane->begun.page = page;
 	lane->begun.lost = false;
-	pthread_mutex_unlock(&mem->lock);
+	gmemi_unlock(&mem->lock);
 }
 
 /* --- content that is in a buffer -------------------------------------------------------------------------------------- */

@@ -18,7 +18,7 @@ int gmemi_source_make(const struct gmem_source_ops *ops, const struct gmemi_sour
 	made->kind = kind;
 	made->user = user;
 	made->late = late;
-	gmemi_gate_begin_mutex(&made->lock);
+	gmemi_lock_begin(&made->lock);
 	*source = made;
 	return 0;
 }
@@ -64,7 +64,6 @@ void gmemi_source_release(struct gmem_source *source)
 		return;
 	if (source->ops.release)
 		source->ops.release(source->user);
-	pthread_mutex_destroy(&source->lock);
 	gmemi_free(source);
 }
 

@@ -15,10 +15,10 @@ static _Thread_local char here; /* its address tells threads apart */
 
 void gmemi_source_attach(struct gmem_source *source, struct gmemi_source_user *user)
 {
-	pthread_mutex_lock(&source->lock);
+	gmemi_lock(&source->lock);
 	user->next = source->users;
 	source->users = user;
-	pthread_mutex_unlock(&source->lock);
+	gmemi_unlock(&source->lock);
 }
 
 static void leave_list(struct gmem_source *source, struct gmemi_source_user *user)
@@ -43,28 +43,28 @@ static bool being_told(const struct gmem_source *source, const struct gmemi_sour
 
 void gmemi_source_detach(struct gmem_source *source, struct gmemi_source_user *user)
 {
-	pthread_mutex_lock(&source->lock);
+	gmemi_lock(&source->lock);
 	leave_list(source, user);
 	source->detaching++;
 	while (being_told(source, user)) {
 		uint32_t seen = atomic_load(&source->delivered);
 
-		pthread_mutex_unlock(&source->lock);
+		gmemi_unlock(&source->lock);
 		(void)gmemi_sys_wait(&source->delivered, seen, UINT64_MAX); /* whatever it says: it is looked again */
-		pthread_mutex_lock(&source->lock);
+		gmemi_lock(&source->lock);
 	}
 	source->detaching--;
-	pthread_mutex_unlock(&source->lock);
+	gmemi_unlock(&source->lock);
 }
 
 static void begin(struct gmem_source *source, struct gmemi_delivery *delivery)
 {
 	delivery->thread = &here;
-	pthread_mutex_lock(&source->lock);
+	gmemi_lock(&source->lock);
 	delivery->next = source->users;
 	delivery->link = source->deliveries;
 	source->deliveries = delivery;
-	pthread_mutex_unlock(&source->lock);
+	gmemi_unlock(&source->lock);
 }
 
 /* The one to be told next, NULL = all have been. Who was told last is free to leave. */
@@ -73,12 +73,12 @@ static struct gmemi_source_user *next_user(struct gmem_source *source, struct gm
 	struct gmemi_source_user *user;
 	bool awaited;
 
-	pthread_mutex_lock(&source->lock);
+	gmemi_lock(&source->lock);
 	awaited = delivery->now && source->detaching;
 	user = delivery->now = delivery->next;
 	delivery->next = user ? user->next : NULL;
 	atomic_fetch_add(&source->delivered, 1);
-	pthread_mutex_unlock(&source->lock);
+	gmemi_unlock(&source->lock);
 	if (awaited)
 		gmemi_sys_wake(&source->delivered);
 	return user;
@@ -88,11 +88,11 @@ static void end(struct gmem_source *source, struct gmemi_delivery *delivery)
 {
 	struct gmemi_delivery **link = &source->deliveries;
 
-	pthread_mutex_lock(&source->lock);
+	gmemi_lock(&source->lock);
 	while (*link != delivery)
 		link = &(*link)->link;
 	*link = delivery->link;
-	pthread_mutex_unlock(&source->lock);
+	gmemi_unlock(&source->lock);
 }
 
 int gmemi_source_deliver(struct gmem_source *source, uint64_t offset, uint64_t length, const void *data, int answer)

@@ -3,10 +3,10 @@
 #ifndef GMEMI_SOURCE_INT_H
 #define GMEMI_SOURCE_INT_H
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#include "gate.h"
 #include "source.h"
 
 #define GMEMI_SOURCE_LONGEST (UINT64_C(2) << 20) /* that a source is asked to read at a time */
@@ -28,7 +28,7 @@ struct gmem_source {
 	const struct gmemi_source_kind *kind; /* NULL = the program's own */
 	void *user;
 	bool late;
-	pthread_mutex_t lock;		   /* of what follows; held for no call of anybody */
+	struct gmemi_lock lock;		   /* of what follows; held for no call of anybody */
 	struct gmemi_source_user *users;
 	struct gmemi_delivery *deliveries; /* under way */
 	uint32_t detaching;		   /* threads that wait in gmemi_source_detach() */

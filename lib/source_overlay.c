@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Layers of sources: the question goes down until somebody has the page. */
+#include <pthread.h>
 #include <string.h>
 
 #include "alloc.h"

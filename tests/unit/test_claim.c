@@ -47,7 +47,6 @@ static void never_two_on_a_page(void **state)
 		pthread_join(threads[i], NULL);
 	assert_int_equal(collisions, 0);
 	assert_null(claims.first);
-	gmemi_claims_end(&claims);
 }
 
 static void different_pages_do_not_wait(void **state)
@@ -63,7 +62,6 @@ static void different_pages_do_not_wait(void **state)
 	gmemi_claim_drop(&claims, &first);
 	gmemi_claim_drop(&claims, &third);
 	assert_null(claims.first);
-	gmemi_claims_end(&claims);
 }
 
 static atomic_int order;
@@ -89,10 +87,10 @@ static size_t in_line(void)
 {
 	size_t count = 0;
 
-	pthread_mutex_lock(&claims.lock);
+	gmemi_lock(&claims.lock);
 	for (const struct gmemi_claim *c = claims.first; c; c = c->next)
 		count++;
-	pthread_mutex_unlock(&claims.lock);
+	gmemi_unlock(&claims.lock);
 	return count;
 }
 
@@ -120,7 +118,6 @@ static void nobody_overtakes(void **state)
 	pthread_join(third.thread, NULL);
 	assert_int_equal(second.came, 0);
 	assert_int_equal(third.came, 1);
-	gmemi_claims_end(&claims);
 }
 
 static const struct gt_test tests[] = {
